@@ -266,14 +266,16 @@ const TCX_FIRST: u32 = 1 << 3;
 enum Attachment {
     /// A BPF link; its descriptor is only ever closed.
     Link(#[expect(dead_code, reason = "held for its Drop")] OwnedFd),
-    Clsact(ClsactFilter),
+    Clsact(#[expect(dead_code, reason = "held for its Drop")] ClsactFilter),
 }
 
 /// One counting program, attached. Dropping it detaches.
 #[derive(Debug)]
 pub struct InterfaceCounter {
     loaded: LoadedProgram,
+    #[expect(dead_code, reason = "held for its Drop")]
     attachment: Attachment,
+    frames: bool,
 }
 
 impl InterfaceCounter {
@@ -297,7 +299,7 @@ impl InterfaceCounter {
                     _ => Error::from_io(action, source),
                 }
             })?;
-        Ok(Self { loaded, attachment: Attachment::Link(link) })
+        Ok(Self { loaded, attachment: Attachment::Link(link), frames: false })
     }
 
     /// Attaches as a filter of the clsact queueing discipline, which must be there: see [`Clsact`].
@@ -311,7 +313,8 @@ impl InterfaceCounter {
         hook.attach().map_err(|error| {
             Error::from_libbpf(format!("attach to clsact {}", direction.name()), error)
         })?;
-        Ok(Self { loaded, attachment: Attachment::Clsact(ClsactFilter { place, direction }) })
+        let attachment = Attachment::Clsact(ClsactFilter { place, direction });
+        Ok(Self { loaded, attachment, frames: false })
     }
 
     /// Attaches with an XDP link, in the driver where it can and in the generic stack elsewhere; incoming packets only.
@@ -333,13 +336,16 @@ impl InterfaceCounter {
             let action = "attach to XDP";
             match source.raw_os_error() {
                 // dev_get_by_index() failing is EINVAL here, unlike at tcx.
-                Some(EINVAL) if !interface_exists(ifindex) => {
+                Some(EINVAL) if xdp_attach_mode(ifindex).is_err() => {
                     Error::NoSuchInterface { action: action.to_owned(), source }
                 }
                 _ => Error::from_io(action, source),
             }
         })?;
-        Ok(Self { loaded, attachment: Attachment::Link(link) })
+        // include/uapi/linux/if_link.h: XDP_ATTACHED_SKB. Unknown counts as native, which is what was asked for.
+        const GENERIC: u8 = 2;
+        let frames = xdp_attach_mode(ifindex).map_or(true, |mode| mode != GENERIC);
+        Ok(Self { loaded, attachment: Attachment::Link(link), frames })
     }
 
     /// What was counted since the attachment, summed over the CPUs. One system call; a few microseconds.
@@ -352,21 +358,22 @@ impl InterfaceCounter {
         self.loaded.read()
     }
 
-    /// The clsact place that this counter holds; `None` for link-based attachments.
-    pub fn clsact_place(&self) -> Option<Clsact> {
-        match &self.attachment {
-            Attachment::Link(_) => None,
-            Attachment::Clsact(filter) => Some(filter.place),
-        }
+    /// Whether frames are counted (XDP in the driver) and not socket buffers.
+    pub fn counts_frames(&self) -> bool {
+        self.frames
     }
 }
 
-fn interface_exists(ifindex: u32) -> bool {
-    // The same as asking for its XDP program, which libbpf does by netlink for any user.
-    let Ok(ifindex) = i32::try_from(ifindex) else { return false };
-    let mut program_id = 0_u32;
-    // SAFETY: `program_id` is valid for the call, which writes one u32 to it.
-    unsafe { libbpf_sys::bpf_xdp_query_id(ifindex, 0, &raw mut program_id) == 0 }
+/// Where the XDP program of an interface runs, `XDP_ATTACHED_NONE` without one. libbpf asks by netlink, as any user may.
+fn xdp_attach_mode(ifindex: u32) -> io::Result<u8> {
+    let ifindex = i32::try_from(ifindex).map_err(|_| io::Error::from_raw_os_error(ENODEV))?;
+    let mut options = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: `options` is a valid structure that states its size; libbpf writes into it and does not keep it.
+    let status = unsafe { libbpf_sys::bpf_xdp_query(ifindex, 0, &raw mut options) };
+    if status == 0 { Ok(options.attach_mode) } else { Err(io::Error::from_raw_os_error(-status)) }
 }
 
 /// A place for a filter in the clsact queueing discipline of an interface.

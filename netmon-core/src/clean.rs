@@ -1,0 +1,231 @@
+//! Text that somebody else chose, made safe to show.
+
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
+
+use serde::{Deserialize, Deserializer, Serialize};
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
+
+/// Text from outside (interface names and aliases, host names, later process names and arguments), safe to print, log,
+/// store and send.
+///
+/// Whoever chose it may have tried to move the cursor, to reverse the reading order, or to hide words from a person that
+/// a machine still reads. So bytes that are not UTF-8, control, bidirectional, zero-width, tag and private-use characters
+/// and variation selectors appear as `\xNN` or `\u{N}`, and what is longer than [`CleanText::MAX_CHARS`] ends in `…`.
+/// Ordinary letters of every script stay. Cleaning twice changes nothing, so text read back from a recording is cleaned
+/// again without harm; a backslash is therefore not escaped itself.
+///
+/// ```
+/// use netmon_core::CleanText;
+///
+/// assert_eq!(CleanText::from_bytes(b"eth0").as_str(), "eth0");
+/// assert_eq!(CleanText::from_bytes(b"\x1b[2Jevil\xff").as_str(), r"\x1b[2Jevil\xff");
+/// assert_eq!(CleanText::from("a\u{202e}b").as_str(), r"a\u{202e}b");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct CleanText(String);
+
+impl CleanText {
+    /// The most characters that are kept, escapes counted as they are written.
+    pub const MAX_CHARS: usize = 256;
+
+    /// Cleans bytes, which need not be UTF-8.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut cleaner = Cleaner::default();
+        for chunk in bytes.utf8_chunks() {
+            chunk.valid().chars().for_each(|character| cleaner.push(character));
+            for byte in chunk.invalid() {
+                cleaner.escape(format_args!("\\x{byte:02x}"));
+            }
+        }
+        Self(cleaner.finish())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Default)]
+struct Cleaner {
+    text: String,
+    chars: usize,
+    /// How many bytes of `text` may stay when an ellipsis has to follow; never in the middle of an escape.
+    keep: usize,
+    full: bool,
+}
+
+impl Cleaner {
+    fn push(&mut self, character: char) {
+        if !must_be_escaped(character) {
+            self.append(1, |text| text.push(character));
+        } else if character.is_ascii() {
+            self.escape(format_args!("\\x{:02x}", u32::from(character)));
+        } else {
+            self.escape(format_args!("\\u{{{:x}}}", u32::from(character)));
+        }
+    }
+
+    fn escape(&mut self, escaped: fmt::Arguments<'_>) {
+        let escaped = escaped.to_string();
+        self.append(escaped.len(), |text| text.push_str(&escaped));
+    }
+
+    fn append(&mut self, chars: usize, write: impl FnOnce(&mut String)) {
+        if self.full || self.chars + chars > CleanText::MAX_CHARS {
+            self.full = true;
+            return;
+        }
+        self.chars += chars;
+        write(&mut self.text);
+        if self.chars < CleanText::MAX_CHARS {
+            self.keep = self.text.len();
+        }
+    }
+
+    fn finish(mut self) -> String {
+        if self.full {
+            self.text.truncate(self.keep);
+            self.text.push('…');
+        }
+        self.text
+    }
+}
+
+fn must_be_escaped(character: char) -> bool {
+    use GeneralCategory as Category;
+
+    if character == ' ' || character.is_ascii_graphic() {
+        return false;
+    }
+    matches!(
+        character.general_category(),
+        Category::Control
+            | Category::Format
+            | Category::LineSeparator
+            | Category::ParagraphSeparator
+            | Category::PrivateUse
+            | Category::Surrogate
+            | Category::Unassigned
+    ) || matches!(
+        character,
+        // Variation selectors can carry a message in invisible bytes; the fillers are letters that show as nothing.
+        '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}'
+    )
+}
+
+impl fmt::Display for CleanText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl From<&str> for CleanText {
+    fn from(text: &str) -> Self {
+        Self::from_bytes(text.as_bytes())
+    }
+}
+
+impl From<String> for CleanText {
+    fn from(text: String) -> Self {
+        Self::from_bytes(text.as_bytes())
+    }
+}
+
+impl AsRef<str> for CleanText {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for CleanText {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for CleanText {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl<'de> Deserialize<'de> for CleanText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(Self::from(text.as_ref()))
+    }
+}
+
+/// Names as prose lists them: `eth0, lo`.
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a CleanText>) -> String {
+    let mut text = String::new();
+    for name in names {
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{name}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ordinary_text_of_every_script_stays() {
+        for text in ["eth0", "wlp3s0-5GHz", "Büro", "сеть", "网络", "شبكة", "🛜", r"back\slash", "a b"]
+        {
+            assert_eq!(CleanText::from(text).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn what_hides_or_moves_is_escaped() {
+        let cases = [
+            ("\u{1b}[31mred", r"\x1b[31mred"),
+            ("two\nlines\r\t", r"two\x0alines\x0d\x09"),
+            ("c1\u{9b}31m", r"c1\u{9b}31m"),
+            ("rtl\u{202e}gnp", r"rtl\u{202e}gnp"),
+            ("iso\u{2066}late", r"iso\u{2066}late"),
+            ("zero\u{200b}width\u{feff}", r"zero\u{200b}width\u{feff}"),
+            ("tag\u{e0041}", r"tag\u{e0041}"),
+            ("selector\u{e0100}\u{fe0f}", r"selector\u{e0100}\u{fe0f}"),
+            ("line\u{2028}", r"line\u{2028}"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(CleanText::from(text).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_shows_its_bytes() {
+        assert_eq!(CleanText::from_bytes(b"a\xc3\x28\xff").as_str(), r"a\xc3(\xff");
+    }
+
+    #[test]
+    fn long_text_is_capped_and_an_escape_is_not_cut() {
+        let clean = CleanText::from("x".repeat(1000).as_str());
+        assert_eq!(clean.as_str().chars().count(), CleanText::MAX_CHARS);
+        assert!(clean.as_str().ends_with("x…"));
+
+        assert_eq!(CleanText::from("x".repeat(256).as_str()).as_str(), "x".repeat(256));
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_is_idempotent_bounded_and_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let once = CleanText::from_bytes(&bytes);
+            prop_assert_eq!(&CleanText::from(once.as_str()), &once);
+            prop_assert!(once.as_str().chars().count() <= CleanText::MAX_CHARS);
+            prop_assert!(!once.as_str().chars().any(must_be_escaped));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Ending a measurement early, and hearing how far it is.
+
+use std::{
+    fmt,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Cancels the measurements that hold a clone of it. Cheap to clone; cancelling is final and wakes them at once.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel {
+    shared: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Cancel {
+    /// A token that nobody has cancelled yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends every wait on this token with [`Error::Cancelled`](crate::Error::Cancelled), now and later.
+    pub fn cancel(&self) {
+        let (cancelled, changed) = &*self.shared;
+        *cancelled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    /// Whether [`Cancel::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks the thread until the deadline. True when that was reached, false when cancelled.
+    pub fn sleep_until(&self, deadline: Instant) -> bool {
+        let (cancelled, changed) = &*self.shared;
+        let mut guard = cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if *guard {
+                return false;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            guard = changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// How far a measurement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Time observed so far, never more than `window`.
+    pub elapsed: Duration,
+    /// Time that will have been observed.
+    pub window: Duration,
+}
+
+/// What a caller says to a running measurement and hears of it. The default says and hears nothing.
+#[derive(Clone, Default)]
+pub struct Control<'a> {
+    /// Ends the measurement early.
+    pub cancel: Cancel,
+    /// Called on the measuring thread: at the start, about ten times a window (not more often than every 100 ms), and at
+    /// its end. It should return soon.
+    pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+}
+
+impl Control<'_> {
+    pub(crate) fn report(&self, elapsed: Duration, window: Duration) {
+        if let Some(progress) = self.progress {
+            progress(Progress { elapsed: elapsed.min(window), window });
+        }
+    }
+
+    /// Sleeps, reporting progress. False when cancelled.
+    pub(crate) fn sleep(&self, duration: Duration) -> bool {
+        const SHORTEST_STEP: Duration = Duration::from_millis(100);
+        let start = Instant::now();
+        let step = (duration / 10).max(SHORTEST_STEP);
+
+        self.report(Duration::ZERO, duration);
+        loop {
+            let elapsed = start.elapsed();
+            if elapsed >= duration {
+                self.report(duration, duration);
+                return true;
+            }
+            if !elapsed.is_zero() {
+                self.report(elapsed, duration);
+            }
+            if !self.cancel.sleep_until(start + duration.min(elapsed + step)) {
+                return false;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Control<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("cancel", &self.cancel)
+            .field("progress", &self.progress.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn cancel_wakes_a_sleeper_at_once() {
+        let control = Control::default();
+        let cancel = control.cancel.clone();
+        let start = Instant::now();
+        let canceller = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            cancel.cancel();
+        });
+
+        assert!(!control.sleep(Duration::from_secs(60)));
+        assert!(start.elapsed() < Duration::from_secs(30));
+        canceller.join().unwrap();
+    }
+
+    #[test]
+    fn progress_rises_to_the_whole_window() {
+        let seen = Mutex::new(Vec::new());
+        let progress = |progress: Progress| seen.lock().unwrap().push(progress.elapsed);
+        let control = Control { progress: Some(&progress), ..Control::default() };
+
+        assert!(control.sleep(Duration::from_millis(250)));
+        let seen = seen.into_inner().unwrap();
+        assert!(seen.is_sorted());
+        assert_eq!(seen.first(), Some(&Duration::ZERO));
+        assert_eq!(seen.last(), Some(&Duration::from_millis(250)));
+    }
+}

@@ -1,0 +1,95 @@
+//! Why a question could not be answered.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crate::{
+    clean::{self, CleanText},
+    fact::Hook,
+    view::units,
+};
+
+/// A `Result` of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a question could not be answered at all. What is only partly unknown is an answer, whose
+/// [`Coverage`](crate::Coverage) says what is missing.
+///
+/// A message names the thing and, where there is a choice, the valid ones. Text from outside in it is clean.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such interface in this network namespace or recording.
+    #[error("no interface named {name:?}; there are: {}", clean::list(.available))]
+    UnknownInterface {
+        /// What was asked for.
+        name: CleanText,
+        /// The names there are.
+        available: Vec<CleanText>,
+    },
+    /// The interface was there when the measurement began, and not when it ended.
+    #[error("interface {name:?} disappeared during the measurement")]
+    InterfaceGone {
+        /// Its name.
+        name: CleanText,
+    },
+    /// None was named, and none is up.
+    #[error("no interface is up, so there is none to choose; name one of: {}", clean::list(.available))]
+    NoInterfaceUp {
+        /// The names there are.
+        available: Vec<CleanText>,
+    },
+    /// A window that cannot be measured.
+    #[error("a window of {} is out of range: it may be {} to {}", units::seconds(*.window), units::seconds(*.shortest), units::seconds(*.longest))]
+    WindowOutOfRange {
+        /// What was asked for.
+        window: Duration,
+        /// The shortest allowed.
+        shortest: Duration,
+        /// The longest allowed.
+        longest: Duration,
+    },
+    /// A request that contradicts itself or asks for what cannot be.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// A hook that was asked for by name could not be attached.
+    #[error("cannot count on interface {interface:?} with {hook}: {reason}")]
+    HookUnavailable {
+        /// The hook.
+        hook: Hook,
+        /// The interface.
+        interface: CleanText,
+        /// Whether a capability is what is missing.
+        not_permitted: bool,
+        /// Why, and what would help.
+        reason: String,
+    },
+    /// A recording that cannot be read or written.
+    #[error("recording {}: {reason}", .path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line where there is one.
+        reason: String,
+        /// The file system's answer, where it gave one.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// The recording has nothing after this moment.
+    #[error("the recording ends at {at}, before anything could be measured")]
+    RecordingEnded {
+        /// Its last moment.
+        at: jiff::Timestamp,
+    },
+    /// The caller ended it.
+    #[error("cancelled")]
+    Cancelled,
+    /// The kernel refused something that works everywhere else.
+    #[error("cannot {action}")]
+    Kernel {
+        /// What was tried.
+        action: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}

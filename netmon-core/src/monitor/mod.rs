@@ -1,0 +1,164 @@
+//! Answers: computed from the facts of a [`Source`], here and nowhere else.
+
+mod capabilities;
+mod interfaces;
+mod rates;
+mod record;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+pub use capabilities::{CapabilitiesAnswer, Feature, FeatureStatus};
+pub use interfaces::{Interface, InterfacesAnswer};
+pub use rates::{
+    HookTotals, InterfaceChange, ProtocolRate, Rate, RateWatch, RatesAnswer, SelectedBy, Selection,
+};
+pub(crate) use rates::{choose, count_all};
+pub use record::RecordAnswer;
+
+use crate::{
+    control::Control,
+    error::Result,
+    request::{Directions, RateRequest},
+    source::{
+        Source,
+        live::LiveSource,
+        recording::{self, RecordRequest},
+        replay::ReplaySource,
+    },
+};
+
+/// Answers questions about a host's network from a [`Source`].
+///
+/// Methods block for the time they measure and may be called from several threads at once; clones share the source.
+/// Without a [`Control`] a measurement cannot be ended early.
+#[derive(Clone)]
+pub struct Monitor {
+    source: Arc<dyn Source>,
+}
+
+impl std::fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Monitor").field("source", &self.source.describe()).finish()
+    }
+}
+
+impl Monitor {
+    /// Answers from a source of your own.
+    pub fn new(source: impl Source + 'static) -> Self {
+        Self { source: Arc::new(source) }
+    }
+
+    /// Answers from this host, now. Needs no privilege for what the kernel tells everybody; see [`LiveSource`].
+    ///
+    /// # Errors
+    /// [`Error::Kernel`](crate::Error::Kernel) where rtnetlink cannot be used.
+    pub fn live() -> Result<Self> {
+        Ok(Self::new(LiveSource::open()?))
+    }
+
+    /// Answers from a recording.
+    ///
+    /// # Errors
+    /// As [`ReplaySource::open`].
+    pub fn replay(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::new(ReplaySource::open(path)?))
+    }
+
+    /// Where the facts come from.
+    pub fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// The packets that an interface receives a second, over `window` (0.1 s to 1 h). `None` chooses the interface of the
+    /// default route, else the busiest that is up; the answer says which and why.
+    ///
+    /// Totals are the kernel's own counters; packets by protocol and on the wire come from BPF where that is permitted,
+    /// and are in the answer's `missing_hooks` where not.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInterface`](crate::Error::UnknownInterface),
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange),
+    /// [`Error::InterfaceGone`](crate::Error::InterfaceGone).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use netmon_core::Monitor;
+    /// let monitor = Monitor::replay("recordings/demo.jsonl")?; // Monitor::live()? for this host
+    /// let answer = monitor.incoming_pps(Some("eth0"), Duration::from_secs(5))?;
+    /// println!("{answer}");
+    /// assert_eq!(answer.rates[0].packets, 5_000);
+    /// # Ok::<(), netmon_core::Error>(())
+    /// ```
+    pub fn incoming_pps(&self, interface: Option<&str>, window: Duration) -> Result<RatesAnswer> {
+        self.pps(interface, window, Directions::Incoming)
+    }
+
+    /// The packets that an interface sends a second; otherwise as [`Monitor::incoming_pps`].
+    ///
+    /// # Errors
+    /// As [`Monitor::incoming_pps`].
+    pub fn outgoing_pps(&self, interface: Option<&str>, window: Duration) -> Result<RatesAnswer> {
+        self.pps(interface, window, Directions::Outgoing)
+    }
+
+    fn pps(&self, interface: Option<&str>, window: Duration, direction: Directions) -> Result<RatesAnswer> {
+        let interfaces = interface.map(str::to_owned).into_iter().collect();
+        self.rates(
+            &RateRequest { interfaces, direction, window, ..RateRequest::default() },
+            &Control::default(),
+        )
+    }
+
+    /// Packet and byte rates of interfaces, by protocol. Blocks for the window.
+    ///
+    /// # Errors
+    /// As [`Monitor::incoming_pps`], and [`Error::Cancelled`](crate::Error::Cancelled),
+    /// [`Error::HookUnavailable`](crate::Error::HookUnavailable) for a hook that was asked for by name.
+    pub fn rates(&self, request: &RateRequest, control: &Control<'_>) -> Result<RatesAnswer> {
+        self.watch_rates(request)?.next_window(control)
+    }
+
+    /// The same, window after window without a gap. Hooks stay attached while the returned watch lives.
+    ///
+    /// # Errors
+    /// As [`Monitor::rates`].
+    pub fn watch_rates(&self, request: &RateRequest) -> Result<RateWatch> {
+        RateWatch::begin(Arc::clone(&self.source), request)
+    }
+
+    /// All interfaces with their state, addresses and counters, now; without rates. Blocks for less than a millisecond on
+    /// an ordinary host.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    pub fn interfaces(&self) -> Result<InterfacesAnswer> {
+        interfaces::now(&*self.source)
+    }
+
+    /// All interfaces with their rates over a window. Attaches nothing; blocks for the window.
+    ///
+    /// # Errors
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange), [`Error::Cancelled`](crate::Error::Cancelled),
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    pub fn interfaces_over(&self, window: Duration, control: &Control<'_>) -> Result<InterfacesAnswer> {
+        interfaces::over(&*self.source, window, control)
+    }
+
+    /// What works on this kernel with these privileges, what does not, and what would fix it. Every hook is tried for
+    /// real, without attaching it; some 50 ms.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    pub fn capabilities(&self) -> Result<CapabilitiesAnswer> {
+        capabilities::capabilities(&*self.source)
+    }
+
+    /// Writes what this source tells to a file, from which [`Monitor::replay`] answers later. Ends after the duration or
+    /// when cancelled; both are a success.
+    ///
+    /// # Errors
+    /// [`Error::Recording`](crate::Error::Recording) for a file that exists or cannot be written; as [`Monitor::rates`].
+    pub fn record(&self, request: &RecordRequest, control: &Control<'_>) -> Result<RecordAnswer> {
+        recording::record(&*self.source, request, control)
+    }
+}

@@ -1,0 +1,193 @@
+//! This host, now: the kernel's own counters by rtnetlink, and BPF programs where they are allowed.
+
+#[cfg(feature = "bpf")]
+mod clsact;
+#[cfg(feature = "bpf")]
+mod hooks;
+mod netlink;
+
+use std::{io, time::Duration};
+
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Counting, InterfaceRef, Source, SourceDescription};
+#[cfg(not(feature = "bpf"))]
+use crate::{answer::MissingHook, error::Error, fact::Hook};
+use crate::{
+    clean::CleanText,
+    control::Control,
+    error::{self, Result},
+    fact::{Direction, HookStatus, InterfaceFact, InterfaceSnapshot, Leftover, Moment},
+    request::HookChoice,
+};
+
+/// What to do where BPF is not permitted.
+pub(crate) const CAPABILITIES_FIX: &str = "run it as root, or grant the capabilities once: \
+    sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep $(command -v netmon-cli); a daemon that serves every user, \
+    netmond, is not part of this version: from the one that has it, starting netmond will do too";
+
+/// The live source: the network namespace of the calling thread.
+///
+/// Rates, states and addresses need no privilege. Counting by protocol needs `CAP_BPF` and `CAP_NET_ADMIN`, and the
+/// default feature `bpf`. Nothing is attached until a question needs it, and nothing stays when the last caller is done.
+///
+/// Use one source for one network namespace: interfaces are told apart by index.
+#[derive(Debug)]
+pub struct LiveSource {
+    description: SourceDescription,
+    #[cfg(feature = "bpf")]
+    hooks: hooks::Hooks,
+}
+
+impl LiveSource {
+    /// Opens this host. Cheap, and never fails for want of privilege.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`](crate::Error::Kernel) where rtnetlink cannot be used.
+    pub fn open() -> Result<Self> {
+        netlink::check()?;
+        Ok(Self {
+            description: SourceDescription::new(
+                "live",
+                read_sysctl("/proc/sys/kernel/hostname"),
+                read_sysctl("/proc/sys/kernel/osrelease"),
+            ),
+            #[cfg(feature = "bpf")]
+            hooks: hooks::Hooks::default(),
+        })
+    }
+}
+
+fn read_sysctl(path: &str) -> CleanText {
+    match std::fs::read(path) {
+        Ok(bytes) => CleanText::from_bytes(bytes.trim_ascii()),
+        Err(_) => CleanText::from("unknown"),
+    }
+}
+
+fn now() -> Moment {
+    let boot = clock_gettime(ClockId::Boottime);
+    // Neither is negative: the clock starts at boot.
+    let seconds = u64::try_from(boot.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(boot.tv_nsec).unwrap_or_default();
+    Moment { boot_ns: seconds * 1_000_000_000 + nanoseconds, wall: Timestamp::now() }
+}
+
+/// The middle of two moments close together.
+fn middle(before: Moment, after: Moment) -> Moment {
+    let half = after.since(&before) / 2;
+    Moment {
+        boot_ns: before.boot_ns + u64::try_from(half.as_nanos()).unwrap_or_default(),
+        wall: before.wall.checked_add(half).unwrap_or(before.wall),
+    }
+}
+
+impl Source for LiveSource {
+    fn describe(&self) -> SourceDescription {
+        self.description.clone()
+    }
+
+    fn start(&self) -> Result<Moment> {
+        Ok(now())
+    }
+
+    fn wait(&self, from: &Moment, window: Duration, control: &Control<'_>) -> Result<Moment> {
+        let left = window.saturating_sub(now().since(from));
+        if control.sleep(left) { Ok(now()) } else { Err(error::Error::Cancelled) }
+    }
+
+    fn interfaces(&self, _at: &Moment) -> Result<InterfaceSnapshot> {
+        let before = now();
+        let links = netlink::links()?;
+        let at = middle(before, now());
+        #[cfg(feature = "bpf")]
+        let mut counted = self.hooks.read();
+
+        let mut addresses = netlink::addresses()?;
+        let interfaces = links
+            .into_iter()
+            .map(|link| InterfaceFact {
+                addresses: addresses.remove(&link.index).unwrap_or_default(),
+                #[cfg(feature = "bpf")]
+                hooks: counted.remove(&link.index).unwrap_or_default(),
+                ..link
+            })
+            .collect();
+        Ok(InterfaceSnapshot { at, interfaces, default_route: netlink::default_route_interface() })
+    }
+
+    #[cfg(feature = "bpf")]
+    fn count(
+        &self,
+        interface: InterfaceRef<'_>,
+        directions: &[Direction],
+        choice: HookChoice,
+    ) -> Result<Counting> {
+        self.hooks.count(interface, directions, choice)
+    }
+
+    #[cfg(not(feature = "bpf"))]
+    fn count(
+        &self,
+        interface: InterfaceRef<'_>,
+        _directions: &[Direction],
+        choice: HookChoice,
+    ) -> Result<Counting> {
+        let (hook, reason) = (Hook::Tcx, "netmon was built without its feature `bpf`");
+        match choice {
+            HookChoice::None => Ok(Counting::default()),
+            HookChoice::Auto => Ok(Counting {
+                missing: vec![MissingHook {
+                    hook,
+                    reason: reason.to_owned(),
+                    hides: hidden_without_hook(interface.name, None),
+                    fix: Some("use a build with it".to_owned()),
+                }],
+                ..Counting::default()
+            }),
+            HookChoice::Tcx | HookChoice::Clsact | HookChoice::Xdp => Err(Error::HookUnavailable {
+                hook,
+                interface: interface.name.clone(),
+                not_permitted: false,
+                reason: reason.to_owned(),
+            }),
+        }
+    }
+
+    #[cfg(feature = "bpf")]
+    fn hooks(&self) -> Result<Vec<HookStatus>> {
+        Ok(hooks::probe())
+    }
+
+    #[cfg(not(feature = "bpf"))]
+    fn hooks(&self) -> Result<Vec<HookStatus>> {
+        let missing = |hook| HookStatus::missing(hook, "netmon was built without its feature `bpf`", None);
+        Ok(vec![
+            HookStatus::works(Hook::InterfaceCounters),
+            missing(Hook::Tcx),
+            missing(Hook::Clsact),
+            missing(Hook::Xdp),
+        ])
+    }
+
+    #[cfg(feature = "bpf")]
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        clsact::leftovers()
+    }
+
+    #[cfg(not(feature = "bpf"))]
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        Ok(Vec::new())
+    }
+}
+
+/// What an answer lacks without a counting hook.
+pub(super) fn hidden_without_hook(interface: &CleanText, direction: Option<Direction>) -> String {
+    let way = direction.map(|direction| format!("{direction} ")).unwrap_or_default();
+    format!("{way}packets by protocol and on the wire on {interface}")
+}
+
+fn kernel_error(action: &'static str) -> impl Fn(io::Error) -> error::Error {
+    move |source| error::Error::Kernel { action, source }
+}

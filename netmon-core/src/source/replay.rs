@@ -1,0 +1,258 @@
+//! A recording as a source: the same answers without the host, without privilege and without waiting.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    Counting, InterfaceRef, Source, SourceDescription,
+    recording::{FORMAT, Line, RecordingHeader, VERSION},
+};
+use crate::{
+    answer::MissingHook,
+    clean::CleanText,
+    control::Control,
+    error::{Error, Result},
+    fact::{Direction, Hook, HookStatus, InterfaceSnapshot, Moment},
+    request::HookChoice,
+};
+
+/// A recording, read into memory (about 1 KB an interface and sample).
+///
+/// A measurement starts at the recording's first moment and skips to the sample at the end of its window.
+#[derive(Debug)]
+pub struct ReplaySource {
+    header: RecordingHeader,
+    description: SourceDescription,
+    snapshots: Vec<InterfaceSnapshot>,
+}
+
+impl ReplaySource {
+    /// Reads a recording.
+    ///
+    /// A last line without its end, as a killed recorder leaves it, is passed over, and every answer says so.
+    ///
+    /// # Errors
+    /// [`Error::Recording`]: no such file, not a recording, a later version, or damaged, with the line.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|source| Error::Recording {
+            path: path.to_owned(),
+            reason: format!("cannot open it: {source}"),
+            source: Some(source),
+        })?;
+        Self::read(BufReader::new(file), path)
+    }
+
+    /// Reads a recording from memory or a pipe. `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`ReplaySource::open`].
+    pub fn read(reader: impl BufRead, name: impl Into<PathBuf>) -> Result<Self> {
+        let path = name.into();
+        let damaged = |line: usize, reason: String| Error::Recording {
+            path: path.clone(),
+            reason: format!("line {line}: {reason}"),
+            source: None,
+        };
+
+        let mut header: Option<RecordingHeader> = None;
+        let mut snapshots: Vec<InterfaceSnapshot> = Vec::new();
+        let (mut unknown, mut cut) = (0_usize, false);
+        let mut reader = reader;
+        let mut bytes = Vec::new();
+        for number in 1.. {
+            bytes.clear();
+            let length = reader.read_until(b'\n', &mut bytes).map_err(|source| Error::Recording {
+                path: path.clone(),
+                reason: format!("cannot read line {number}: {source}"),
+                source: Some(source),
+            })?;
+            if length == 0 {
+                break;
+            }
+            let whole = bytes.ends_with(b"\n");
+            if header.is_none() {
+                header = Some(read_header(&bytes).map_err(|reason| damaged(number, reason))?);
+                continue;
+            }
+            match serde_json::from_slice(&bytes) {
+                Ok(Line::Interfaces(snapshot)) => {
+                    if snapshots.last().is_some_and(|last| snapshot.at.boot_ns < last.at.boot_ns) {
+                        return Err(damaged(number, "its time is before that of the line above".to_owned()));
+                    }
+                    snapshots.push(snapshot);
+                }
+                Ok(Line::Unknown) => unknown += 1,
+                Err(_) if !whole => cut = true,
+                Err(error) => return Err(damaged(number, error.to_string())),
+            }
+        }
+
+        let header = header.ok_or_else(|| damaged(1, "the file is empty".to_owned()))?;
+        if snapshots.is_empty() {
+            return Err(damaged(2, "it holds no sample".to_owned()));
+        }
+        let mut description = header.source.clone();
+        description.kind = CleanText::from("replay");
+        if cut {
+            description.warnings.push(
+                "the recording ends in the middle of a line, as when its writer was killed; that sample is left out"
+                    .to_owned(),
+            );
+        }
+        if unknown > 0 {
+            description.warnings.push(format!(
+                "{unknown} lines of the recording are of a kind that this version does not know, and are left out"
+            ));
+        }
+        Ok(Self { header, description, snapshots })
+    }
+
+    /// The recording's first line.
+    pub fn header(&self) -> &RecordingHeader {
+        &self.header
+    }
+
+    fn first(&self) -> &InterfaceSnapshot {
+        &self.snapshots[0]
+    }
+
+    fn last(&self) -> &InterfaceSnapshot {
+        &self.snapshots[self.snapshots.len() - 1]
+    }
+
+    /// The first sample at or after a moment, else the last.
+    fn at(&self, boot_ns: u64) -> &InterfaceSnapshot {
+        let index = self.snapshots.partition_point(|snapshot| snapshot.at.boot_ns < boot_ns);
+        self.snapshots.get(index).unwrap_or_else(|| self.last())
+    }
+}
+
+fn read_header(line: &[u8]) -> Result<RecordingHeader, String> {
+    let value: serde_json::Value =
+        serde_json::from_slice(line).map_err(|_| "this is not a netmon recording".to_owned())?;
+    if value.get("format").and_then(|format| format.as_str()) != Some(FORMAT) {
+        return Err("this is not a netmon recording".to_owned());
+    }
+    let version = value.get("version").and_then(serde_json::Value::as_u64);
+    match version {
+        Some(version) if version == u64::from(VERSION) => {
+            serde_json::from_value(value).map_err(|error| format!("the header is damaged: {error}"))
+        }
+        Some(version) => Err(format!(
+            "it has format version {version}, and this netmon reads version {VERSION}; use the netmon that wrote it, or a \
+             later one"
+        )),
+        None => Err("the header does not say its version".to_owned()),
+    }
+}
+
+impl Source for ReplaySource {
+    fn describe(&self) -> SourceDescription {
+        self.description.clone()
+    }
+
+    fn start(&self) -> Result<Moment> {
+        Ok(self.first().at)
+    }
+
+    fn wait(&self, from: &Moment, window: Duration, control: &Control<'_>) -> Result<Moment> {
+        if control.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let until = from.boot_ns.saturating_add(u64::try_from(window.as_nanos()).unwrap_or(u64::MAX));
+        let reached = self.at(until).at;
+        if reached.boot_ns <= from.boot_ns {
+            return Err(Error::RecordingEnded { at: reached.wall });
+        }
+        control.report(Duration::ZERO, window);
+        control.report(window, window);
+        Ok(reached)
+    }
+
+    fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot> {
+        Ok(self.at(at.boot_ns).clone())
+    }
+
+    fn count(
+        &self,
+        interface: InterfaceRef<'_>,
+        directions: &[Direction],
+        choice: HookChoice,
+    ) -> Result<Counting> {
+        let recorded = self.snapshots.iter().flat_map(|snapshot| snapshot.by_index(interface.index));
+        let hooks: Vec<Hook> = recorded
+            .flat_map(|fact| fact.hooks.iter().map(|counters| counters.hook))
+            .fold(Vec::new(), |mut seen, hook| {
+                if !seen.contains(&hook) {
+                    seen.push(hook);
+                }
+                seen
+            });
+        let wanted = |hook: Hook, direction: Direction| match hook {
+            Hook::TcxIngress => {
+                direction == Direction::Incoming && matches!(choice, HookChoice::Auto | HookChoice::Tcx)
+            }
+            Hook::TcxEgress => {
+                direction == Direction::Outgoing && matches!(choice, HookChoice::Auto | HookChoice::Tcx)
+            }
+            Hook::ClsactIngress => {
+                direction == Direction::Incoming && matches!(choice, HookChoice::Auto | HookChoice::Clsact)
+            }
+            Hook::ClsactEgress => {
+                direction == Direction::Outgoing && matches!(choice, HookChoice::Auto | HookChoice::Clsact)
+            }
+            Hook::Xdp => {
+                direction == Direction::Incoming && matches!(choice, HookChoice::Auto | HookChoice::Xdp)
+            }
+            _ => false,
+        };
+
+        let mut counting = Counting::default();
+        if choice == HookChoice::None {
+            return Ok(counting);
+        }
+        for direction in directions {
+            if let Some(hook) = hooks.iter().find(|hook| wanted(**hook, *direction)) {
+                counting.active.push((*direction, *hook));
+            }
+        }
+        let hook = match choice {
+            HookChoice::Clsact => Hook::Clsact,
+            HookChoice::Xdp => Hook::Xdp,
+            _ => Hook::Tcx,
+        };
+        if counting.active.is_empty() && choice != HookChoice::Auto {
+            return Err(Error::HookUnavailable {
+                hook,
+                interface: interface.name.clone(),
+                not_permitted: false,
+                reason: "the recording was made without it".to_owned(),
+            });
+        }
+        if counting.active.len() < directions.len() {
+            let recorded_reason = self.header.missing_hooks.iter().find(|missing| {
+                // Made while it was recorded, for this interface.
+                missing.hides.contains(interface.name.as_str())
+            });
+            counting.missing.push(MissingHook {
+                hook,
+                reason: match recorded_reason {
+                    Some(missing) => format!("when this was recorded: {}", missing.reason),
+                    None => "the recording was made without it".to_owned(),
+                },
+                hides: super::live::hidden_without_hook(interface.name, None),
+                fix: Some(format!("record with --iface {}", interface.name)),
+            });
+        }
+        Ok(counting)
+    }
+
+    fn hooks(&self) -> Result<Vec<HookStatus>> {
+        Ok(self.header.hooks.clone())
+    }
+}
