@@ -1,6 +1,6 @@
 //! Why a program could not be loaded, attached or read.
 
-use std::{error::Error as _, io};
+use std::io;
 
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -91,20 +91,34 @@ impl Error {
     }
 
     pub(crate) fn from_libbpf(action: impl Into<String>, error: libbpf_rs::Error) -> Self {
-        // libbpf-rs shows only its outermost context; the number that matters is at the end of its chain.
-        let errno = {
-            let mut link = error.source();
-            let mut errno = None;
-            while let Some(cause) = link {
-                errno = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).or(errno);
-                link = cause.source();
-            }
-            errno
-        };
-        let source = match errno {
+        // libbpf-rs keeps the kernel's number to itself: neither its error nor the causes of that can be asked for it, and
+        // its kinds are too few. What it prints ends as io::Error does.
+        let text = format!("{error:#}");
+        let source = match os_error(&text) {
             Some(errno) => io::Error::from_raw_os_error(errno),
-            None => io::Error::other(format!("{error:#}")),
+            None => io::Error::other(text),
         };
         Self::from_io(action, source)
+    }
+}
+
+/// The number in `… (os error 17)`, the last where there are several.
+fn os_error(text: &str) -> Option<i32> {
+    text.rsplit_once("(os error ")?.1.strip_suffix(')')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_number_is_found_behind_libbpfs_contexts() {
+        use libbpf_rs::ErrorExt as _;
+
+        let busy = libbpf_rs::Error::from_raw_os_error(16).context("attaching").context("outer");
+        assert!(matches!(Error::from_libbpf("attach", busy), Error::Busy { source, .. } if source.raw_os_error() == Some(16)));
+        let denied = Error::from_libbpf("load", libbpf_rs::Error::from_raw_os_error(1));
+        assert!(matches!(denied, Error::NotPermitted { .. }));
+        assert_eq!(os_error("no such program (os error 1) in here"), None);
     }
 }

@@ -33,6 +33,25 @@ impl Header {
     pub(crate) fn new(host: CleanText, window: Window, coverage: Coverage) -> Self {
         Self { schema_version: SCHEMA_VERSION, host, window, coverage }
     }
+
+    /// Adds what a later answer to the same question observed, so that this is about both.
+    pub fn extend(&mut self, later: &Self) {
+        fn add_new<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+            for item in more {
+                if !all.contains(item) {
+                    all.push(item.clone());
+                }
+            }
+        }
+        self.window.to = later.window.to;
+        self.window.seconds += later.window.seconds;
+        let (coverage, more) = (&mut self.coverage, &later.coverage);
+        add_new(&mut coverage.active_hooks, &more.active_hooks);
+        add_new(&mut coverage.missing_hooks, &more.missing_hooks);
+        add_new(&mut coverage.warnings, &more.warnings);
+        coverage.lost_events += more.lost_events;
+        coverage.truncated |= more.truncated;
+    }
 }
 
 /// The time that an answer is about, as it was really observed.

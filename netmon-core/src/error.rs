@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use crate::{
     clean::{self, CleanText},
     fact::Hook,
+    source::live::capabilities_fix,
     view::units,
 };
 
@@ -19,7 +20,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// No such interface in this network namespace or recording.
-    #[error("no interface named {name:?}; there are: {}", clean::list(.available))]
+    #[error("no interface named \"{name}\"; there are: {}", clean::list(.available))]
     UnknownInterface {
         /// What was asked for.
         name: CleanText,
@@ -27,7 +28,7 @@ pub enum Error {
         available: Vec<CleanText>,
     },
     /// The interface was there when the measurement began, and not when it ended.
-    #[error("interface {name:?} disappeared during the measurement")]
+    #[error("interface \"{name}\" disappeared during the measurement")]
     InterfaceGone {
         /// Its name.
         name: CleanText,
@@ -52,7 +53,7 @@ pub enum Error {
     #[error("{0}")]
     InvalidRequest(String),
     /// A hook that was asked for by name could not be attached.
-    #[error("cannot count on interface {interface:?} with {hook}: {reason}")]
+    #[error("cannot count on interface \"{interface}\" with {hook}: {reason}")]
     HookUnavailable {
         /// The hook.
         hook: Hook,
@@ -92,4 +93,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+impl Error {
+    /// What the reader can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::HookUnavailable { not_permitted: true, .. } => Some(capabilities_fix()),
+            Self::HookUnavailable { .. } => {
+                Some("without naming a hook the best that works is taken".to_owned())
+            }
+            _ => None,
+        }
+    }
 }

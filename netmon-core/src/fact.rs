@@ -162,18 +162,25 @@ impl InterfaceState {
     }
 }
 
-impl fmt::Display for InterfaceState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl InterfaceState {
+    /// Its name in JSON and CSV.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Up => "up",
             Self::Down => "down",
-            Self::AdminDown => "admin down",
+            Self::AdminDown => "admin_down",
             Self::Dormant => "dormant",
             Self::Testing => "testing",
-            Self::LowerLayerDown => "lower layer down",
-            Self::NotPresent => "not present",
+            Self::LowerLayerDown => "lower_layer_down",
+            Self::NotPresent => "not_present",
             Self::Unknown => "unknown",
-        })
+        }
+    }
+}
+
+impl fmt::Display for InterfaceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name().replace('_', " "))
     }
 }
 

@@ -36,7 +36,7 @@ pub fn check_window(window: Duration, longest: Duration) -> Result<()> {
 /// [`Duration`] cannot hold them.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let examples = "write it like 5s, 500ms, 1m30s or 2.5";
-    let negative = || format!("{text:?} is negative; {examples}");
+    let negative = || format!("{text:?} is negative, and may be 0.1 s to 1 h; {examples}");
     if let Ok(seconds) = f64::from_str(text) {
         if seconds < 0.0 {
             return Err(negative());
@@ -66,7 +66,7 @@ pub struct RateRequest {
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "WAY"))]
     pub direction: Directions,
     /// How long to measure, 0.1s to 1h
-    #[cfg_attr(feature = "clap", arg(long, default_value = "5s", value_parser = parse_duration, value_name = "DURATION"))]
+    #[cfg_attr(feature = "clap", arg(long, default_value = "5s", value_parser = parse_duration, value_name = "DURATION", allow_hyphen_values = true))]
     #[serde(with = "seconds")]
     #[cfg_attr(feature = "schema", schemars(with = "f64", range(min = 0.1, max = 3600.0)))]
     pub window: Duration,

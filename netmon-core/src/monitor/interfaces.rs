@@ -116,7 +116,7 @@ fn interface(fact: &InterfaceFact, before: &InterfaceSnapshot, after: &Interface
 impl fmt::Display for InterfacesAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let up = self.interfaces.iter().filter(|interface| interface.state.is_usable()).count();
-        write!(f, "{} interfaces, {up} up", self.interfaces.len())?;
+        write!(f, "{}, {up} up", units::counted(self.interfaces.len() as u64, "interface"))?;
         if let Some(default) = self.interfaces.iter().find(|interface| interface.default_route) {
             write!(f, "; the default route is by {}", default.name)?;
         }
@@ -223,7 +223,7 @@ impl Row for Interface {
         vec![
             self.name.to_string(),
             self.index.to_string(),
-            self.state.to_string(),
+            self.state.name().to_owned(),
             self.default_route.to_string(),
             self.kind.as_ref().map(CleanText::to_string).unwrap_or_default(),
             self.mac_address.clone().unwrap_or_default(),

@@ -195,10 +195,10 @@ impl fmt::Display for RatesAnswer {
             };
             write!(
                 f,
-                "{way} packets per second on {}: {:.2} ({} packets, {}/s, over {})",
+                "{way} packets per second on {}: {:.2} ({}, {}/s, over {})",
                 rate.interface,
                 rate.packets_per_second,
-                units::count(rate.packets),
+                units::counted(rate.packets, "packet"),
                 units::bytes(rate.bytes_per_second),
                 units::seconds(Duration::from_secs_f64(self.header.window.seconds)),
             )?;

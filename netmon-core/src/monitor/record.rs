@@ -30,8 +30,8 @@ impl fmt::Display for RecordAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Recorded {} samples over {} to {} ({})",
-            units::count(self.samples),
+            "Recorded {} over {} to {} ({})",
+            units::counted(self.samples, "sample"),
             units::seconds(Duration::from_secs_f64(self.header.window.seconds)),
             self.path,
             units::bytes(self.bytes as f64),

@@ -1,11 +1,13 @@
 //! Where facts come from: the one seam between observing and answering.
 
+mod choice;
 pub mod live;
 pub mod recording;
 pub mod replay;
 
 use std::{any::Any, fmt, time::Duration};
 
+pub use choice::SourceChoice;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -165,10 +165,13 @@ impl Source for ReplaySource {
             return Err(Error::Cancelled);
         }
         let until = from.boot_ns.saturating_add(u64::try_from(window.as_nanos()).unwrap_or(u64::MAX));
-        let reached = self.at(until).at;
-        if reached.boot_ns <= from.boot_ns {
-            return Err(Error::RecordingEnded { at: reached.wall });
-        }
+        let after = self.snapshots.partition_point(|snapshot| snapshot.at.boot_ns <= from.boot_ns);
+        // The nearest, since samples that were meant to be a second apart are some milliseconds more or less.
+        let reached = self.snapshots[after..]
+            .iter()
+            .map(|snapshot| snapshot.at)
+            .min_by_key(|at| at.boot_ns.abs_diff(until))
+            .ok_or(Error::RecordingEnded { at: self.last().at.wall })?;
         control.report(Duration::ZERO, window);
         control.report(window, window);
         Ok(reached)

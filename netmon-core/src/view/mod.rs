@@ -1,8 +1,10 @@
 //! How answers look: one table that every front end prints, and one way to write numbers.
 
+mod rate_lines;
 mod sparkline;
 pub mod units;
 
+pub use rate_lines::RateLines;
 pub use sparkline::sparkline;
 use unicode_width::UnicodeWidthStr as _;
 

@@ -15,6 +15,11 @@ pub fn count(value: u64) -> String {
     text
 }
 
+/// So many of something: `1 packet`, `1,234 packets`.
+pub fn counted(value: u64, singular: &str) -> String {
+    format!("{} {singular}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
 /// A rate: `0`, `0.4`, `12.3`, `1,234`, `1.23 M`.
 pub fn rate(value: f64) -> String {
     match value {
@@ -77,6 +82,10 @@ mod tests {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");
+
+        assert_eq!(counted(0, "packet"), "0 packets");
+        assert_eq!(counted(1, "packet"), "1 packet");
+        assert_eq!(counted(1_000, "sample"), "1,000 samples");
 
         assert_eq!(rate(0.0), "0");
         assert_eq!(rate(0.25), "0.2");

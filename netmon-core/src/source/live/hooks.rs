@@ -11,7 +11,7 @@ use netmon_bpf::{
     probe,
 };
 
-use super::{CAPABILITIES_FIX, clsact::ClsactCounter, hidden_without_hook};
+use super::{capabilities_fix, clsact::ClsactCounter, hidden_without_hook};
 use crate::{
     answer::MissingHook,
     error::{Error, Result},
@@ -179,7 +179,7 @@ impl Hooks {
             Error::HookUnavailable { hook, reason, .. } => (hook, reason),
             other => (Hook::Tcx, other.to_string()),
         };
-        let fix = not_permitted.then(|| CAPABILITIES_FIX.to_owned());
+        let fix = not_permitted.then(capabilities_fix);
         let hides = hidden_without_hook(interface.name, None);
         Counting { missing: vec![MissingHook { hook, reason, hides, fix }], ..Counting::default() }
     }
@@ -275,7 +275,7 @@ pub(super) fn probe() -> Vec<HookStatus> {
             Ok(()) => HookStatus::works(name),
             Err(error) => {
                 let fix = matches!(error, netmon_bpf::Error::NotPermitted { .. });
-                HookStatus::missing(name, reason(name, &error), fix.then(|| CAPABILITIES_FIX.to_owned()))
+                HookStatus::missing(name, reason(name, &error), fix.then(capabilities_fix))
             }
         });
     }

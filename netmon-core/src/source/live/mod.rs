@@ -22,10 +22,15 @@ use crate::{
     request::HookChoice,
 };
 
-/// What to do where BPF is not permitted.
-pub(crate) const CAPABILITIES_FIX: &str = "run it as root, or grant the capabilities once: \
-    sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep $(command -v netmon-cli); a daemon that serves every user, \
-    netmond, is not part of this version: from the one that has it, starting netmond will do too";
+/// What to do where BPF is not permitted: both ways, naming this very program.
+pub(crate) fn capabilities_fix() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "PROGRAM".into());
+    let program = CleanText::from(program.to_string_lossy().as_ref());
+    format!(
+        "run it as root, or grant it the capabilities: sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep '{program}'; or \
+         start netmond, which answers for every user (from the version that ships it)"
+    )
+}
 
 /// The live source: the network namespace of the calling thread.
 ///

@@ -20,7 +20,6 @@ use netlink_packet_route::{
     address::{AddressHeader, AddressMessage},
     link::{LinkFlags, LinkHeader, LinkLayerType, LinkMessage, Stats64},
     route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage},
-    tc::{TcHeader, TcMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -324,6 +323,7 @@ pub(super) fn clsact_filters(
     ifindex: u32,
     direction: netmon_bpf::interface::Direction,
 ) -> io::Result<Vec<Filter>> {
+    use netlink_packet_route::tc::{TcHeader, TcMessage};
     use netmon_bpf::interface::Direction;
 
     // include/uapi/linux/pkt_sched.h: TC_H_CLSACT with TC_H_MIN_INGRESS or TC_H_MIN_EGRESS

@@ -1,0 +1,96 @@
+//! The commands: each builds a request, asks, and prints.
+
+mod manual;
+mod pps;
+
+use std::process::ExitCode;
+
+use netmon_core::{
+    Answer, Cancel, Control, Monitor,
+    request::{LONGEST_CALL, RateRequest, check_window},
+    source::recording::RecordRequest,
+};
+
+use crate::{
+    arguments::{Arguments, Command, Global, InterfacesArguments, RecordArguments},
+    failure::Failure,
+    output::Printer,
+    progress::Bar,
+};
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Interfaces(interfaces) => run_interfaces(global, interfaces),
+        Command::Pps(pps) => pps::run(global, pps),
+        Command::Doctor => run_doctor(global),
+        Command::Record(record) => run_record(global, record),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { dir } => manual::pages(dir.as_deref()),
+    }
+}
+
+/// Ctrl-C and SIGTERM end what is being measured; the guards then detach and the program ends in order.
+fn cancelled_by_signals() -> Cancel {
+    let cancel = Cancel::new();
+    let on_signal = cancel.clone();
+    if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
+        // Then the default action stands: the kernel detaches what is attached by links.
+        tracing::warn!("cannot handle signals: {error}");
+    }
+    cancel
+}
+
+/// Asks a question that takes a while, with a bar meanwhile.
+fn ask<A: Answer>(
+    what: &str,
+    window: std::time::Duration,
+    question: impl FnOnce(&Control<'_>) -> netmon_core::Result<A>,
+) -> Result<A, Failure> {
+    let bar = Bar::new(what, Some(window));
+    let show = |progress| bar.show(progress);
+    let control = Control { cancel: cancelled_by_signals(), progress: Some(&show) };
+    Ok(question(&control)?)
+}
+
+fn run_interfaces(global: &Global, arguments: &InterfacesArguments) -> Result<ExitCode, Failure> {
+    let monitor = Monitor::open(&global.source)?;
+    let answer = if arguments.now {
+        monitor.interfaces()?
+    } else {
+        check_window(arguments.window, LONGEST_CALL)?;
+        ask("measuring", arguments.window, |control| monitor.interfaces_over(arguments.window, control))?
+    };
+    Printer::new(global).answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_doctor(global: &Global) -> Result<ExitCode, Failure> {
+    let answer = Monitor::open(&global.source)?.capabilities()?;
+    Printer::new(global).answer(&answer)?;
+    Ok(if answer.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_record(global: &Global, arguments: &RecordArguments) -> Result<ExitCode, Failure> {
+    let mut request = RecordRequest::new(&arguments.file);
+    request.overwrite = arguments.force;
+    request.duration = arguments.duration;
+    request.rates = rates_to_record(arguments);
+
+    let monitor = Monitor::open(&global.source)?;
+    let bar = Bar::new("recording; Ctrl-C ends it", arguments.duration);
+    let show = |progress| bar.show(progress);
+    let control = Control { cancel: cancelled_by_signals(), progress: Some(&show) };
+    let answer = monitor.record(&request, &control)?;
+    drop(bar);
+    Printer::new(global).answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rates_to_record(arguments: &RecordArguments) -> RateRequest {
+    let mut rates = RateRequest::default();
+    rates.interfaces.clone_from(&arguments.interfaces);
+    rates.window = arguments.interval;
+    rates.hook = arguments.hook;
+    rates
+}

@@ -1,0 +1,88 @@
+//! Why the program ends without an answer: one line for people, one number for scripts.
+
+use std::{error::Error as _, io, process::ExitCode};
+
+use anstyle::{AnsiColor, Style};
+use netmon_core::Error;
+
+/// A mistake on the command line.
+pub(crate) const USAGE: u8 = 2;
+/// Not permitted, or the source cannot be read.
+pub(crate) const UNREACHABLE: u8 = 3;
+/// No such interface.
+const NOT_FOUND: u8 = 4;
+/// 128 and the number of SIGINT, as shells count.
+const INTERRUPTED: u8 = 130;
+
+/// Why the program ends without an answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The question has no answer.
+    Question(Error),
+    /// The arguments contradict each other; the text says how.
+    Usage(String),
+    /// The answer cannot be written.
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Question(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failure {
+    /// Says it on stderr. A reader who has seen enough and closed the pipe is no failure.
+    pub(crate) fn report(&self) -> ExitCode {
+        let code = match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Output(_) => UNREACHABLE,
+            Self::Usage(_) => USAGE,
+            Self::Question(Error::Cancelled) => return ExitCode::from(INTERRUPTED),
+            Self::Question(error) => code(error),
+        };
+        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        let bold = Style::new().bold();
+        line(&format!("{red}error:{red:#} {}", self.message()));
+        if let Self::Question(error) = self
+            && let Some(hint) = error.hint()
+        {
+            line(&format!("{bold}hint:{bold:#} {hint}"));
+        }
+        ExitCode::from(code)
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Usage(message) => message.clone(),
+            Self::Output(error) => format!("cannot write the answer: {error}"),
+            Self::Question(error) => match (error, error.source()) {
+                // Its text has the cause already.
+                (Error::Recording { .. }, _) | (_, None) => error.to_string(),
+                (_, Some(cause)) => format!("{error}: {cause}"),
+            },
+        }
+    }
+}
+
+fn code(error: &Error) -> u8 {
+    match error {
+        Error::WindowOutOfRange { .. } | Error::InvalidRequest(_) => USAGE,
+        Error::UnknownInterface { .. } | Error::InterfaceGone { .. } | Error::NoInterfaceUp { .. } => {
+            NOT_FOUND
+        }
+        _ => UNREACHABLE,
+    }
+}
+
+fn line(text: &str) {
+    use std::io::Write as _;
+    // Where stderr is closed too there is nobody to tell.
+    let _ = writeln!(anstream::stderr(), "{text}");
+}

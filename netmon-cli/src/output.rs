@@ -1,0 +1,124 @@
+//! Printing answers in every format. What they say and how numbers look is netmon-core's.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use netmon_core::{
+    Answer, Header,
+    answer::{EndLine, Line, Row},
+    view::Layout,
+};
+use serde::Serialize;
+
+use crate::arguments::{Format, Global};
+
+/// Writes answers to stdout.
+pub(crate) struct Printer {
+    format: Format,
+    layout: Layout,
+    /// What a watch has printed so far, for its last line.
+    seen: Option<Header>,
+}
+
+impl Printer {
+    pub(crate) fn new(global: &Global) -> Self {
+        let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
+        let layout = Layout { width, color: global.color.wanted() };
+        Self { format: global.output, layout, seen: None }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// A single answer.
+    pub(crate) fn answer<A: Answer>(&mut self, answer: &A) -> io::Result<()> {
+        match self.format {
+            Format::Text => text(answer, self.layout),
+            Format::Json => json(answer, serde_json::to_string_pretty),
+            Format::Jsonl | Format::Csv => {
+                self.next(answer)?;
+                self.end()
+            }
+        }
+    }
+
+    /// One answer of several to the same question, in a format for machines; each is out when this returns.
+    pub(crate) fn next<A: Answer>(&mut self, answer: &A) -> io::Result<()> {
+        match self.format {
+            Format::Text => text(answer, self.layout)?,
+            Format::Json => json(answer, serde_json::to_string)?,
+            Format::Jsonl => {
+                for row in answer.rows() {
+                    json(&Line::new(answer.header(), row), serde_json::to_string)?;
+                }
+            }
+            Format::Csv => csv(answer, self.seen.is_none())?,
+        }
+        match &mut self.seen {
+            Some(seen) => seen.extend(answer.header()),
+            None => self.seen = Some(answer.header().clone()),
+        }
+        Ok(())
+    }
+
+    /// After the last of several answers.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        match (&self.seen, self.format) {
+            (Some(seen), Format::Jsonl) => json(&EndLine::new(seen), serde_json::to_string),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn text<A: Answer>(answer: &A, layout: Layout) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{answer}")?;
+    for table in answer.tables() {
+        let table = table.render(layout);
+        if !table.is_empty() {
+            write!(out, "\n{table}")?;
+        }
+    }
+    notes(&mut out, &answer.notes())?;
+    out.flush()
+}
+
+/// What is missing and what would help.
+pub(crate) fn notes(out: &mut impl Write, notes: &[String]) -> io::Result<()> {
+    if !notes.is_empty() {
+        writeln!(out)?;
+    }
+    for note in notes {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
+}
+
+fn json<T: Serialize>(value: &T, write: fn(&T) -> serde_json::Result<String>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", write(value)?)?;
+    out.flush()
+}
+
+fn csv<A: Answer>(answer: &A, with_header: bool) -> io::Result<()> {
+    const WINDOW_COLUMNS: [&str; 3] = ["from", "to", "seconds"];
+    let mut writer = csv::Writer::from_writer(io::stdout().lock());
+    if with_header {
+        writer.write_record(WINDOW_COLUMNS.iter().chain(A::Row::CSV_COLUMNS))?;
+    }
+    let window = &answer.header().window;
+    for row in answer.rows() {
+        let window = [window.from.to_string(), window.to.to_string(), window.seconds.to_string()];
+        writer.write_record(window.into_iter().chain(row.csv_fields()))?;
+    }
+    writer.flush()
+}
+
+/// Whether somebody watches what stdout shows.
+pub(crate) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
