@@ -1,7 +1,7 @@
 //! The command line.
 #![allow(clippy::doc_markdown, reason = "this is the text of --help, which shows backticks as they are")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
@@ -45,6 +45,7 @@ pub(crate) struct Global {
     #[arg(
         long,
         global = true,
+        help_heading = "Global options",
         visible_alias = "server",
         env = "NETMON_SOURCE",
         default_value = "auto",
@@ -52,13 +53,28 @@ pub(crate) struct Global {
     )]
     pub(crate) source: SourceChoice,
     /// How to print the answer
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     pub(crate) output: Format,
     /// Whether to use colours; auto is on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
     pub(crate) color: Color,
     /// Log what is done, to stderr; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = "Global options", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
@@ -179,8 +195,8 @@ pub(crate) struct PpsArguments {
     #[arg(long, short)]
     pub(crate) watch: bool,
     /// End the watch after so many windows
-    #[arg(long, requires = "watch", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) samples: Option<u64>,
+    #[arg(long, requires = "watch", value_name = "N")]
+    pub(crate) samples: Option<NonZeroU64>,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    num::NonZeroU64,
     process::ExitCode,
 };
 
@@ -38,7 +39,7 @@ fn watch(global: &Global, arguments: &PpsArguments) -> Result<ExitCode, Failure>
     let mut watch = monitor.watch_rates(&arguments.rates)?;
     let mut shown = Shown::new(Printer::new(global));
     let cancel = cancelled_by_signals();
-    let samples = arguments.samples.unwrap_or(u64::MAX);
+    let samples = arguments.samples.map_or(u64::MAX, NonZeroU64::get);
 
     for sample in 0..samples {
         match next(&mut watch, arguments, &cancel) {

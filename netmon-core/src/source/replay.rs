@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result},
     fact::{Direction, Hook, HookStatus, InterfaceSnapshot, Moment},
     request::HookChoice,
+    view::units,
 };
 
 /// A recording, read into memory (about 1 KB an interface and sample).
@@ -61,7 +62,7 @@ impl ReplaySource {
 
         let mut header: Option<RecordingHeader> = None;
         let mut snapshots: Vec<InterfaceSnapshot> = Vec::new();
-        let (mut unknown, mut cut) = (0_usize, false);
+        let (mut unknown, mut cut) = (0_u64, false);
         let mut reader = reader;
         let mut bytes = Vec::new();
         for number in 1.. {
@@ -106,7 +107,8 @@ impl ReplaySource {
         }
         if unknown > 0 {
             description.warnings.push(format!(
-                "{unknown} lines of the recording are of a kind that this version does not know, and are left out"
+                "left out: {} of the recording of a kind that this version does not know",
+                units::counted(unknown, "line"),
             ));
         }
         Ok(Self { header, description, snapshots })
