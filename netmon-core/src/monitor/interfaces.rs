@@ -143,13 +143,13 @@ impl Answer for InterfacesAnswer {
         let columns = vec![
             Column::text("INTERFACE"),
             Column::text("STATE"),
-            Column::text("KIND"),
+            Column::text("KIND").optional(),
             Column::number("IN/S"),
             Column::number("OUT/S"),
-            Column::number("IN BYTES/S"),
-            Column::number("OUT BYTES/S"),
-            Column::number("ERRORS"),
-            Column::number("DROPS"),
+            Column::number("IN BYTES/S").optional(),
+            Column::number("OUT BYTES/S").optional(),
+            Column::number("ERRORS").optional(),
+            Column::number("DROPS").optional(),
             Column::text("ADDRESSES"),
         ];
         let rows = self.interfaces.iter().map(Interface::cells).collect();

@@ -235,11 +235,11 @@ impl RatesAnswer {
             Column::text("DIRECTION"),
             Column::number("PACKETS/S"),
             Column::number("WIRE/S"),
-            Column::number("BYTES/S"),
-            Column::number("PACKETS"),
-            Column::number("ERRORS"),
-            Column::number("DROPS"),
-            Column::text("LAYER"),
+            Column::number("BYTES/S").optional(),
+            Column::number("PACKETS").optional(),
+            Column::number("ERRORS").optional(),
+            Column::number("DROPS").optional(),
+            Column::text("LAYER").optional(),
         ];
         let trouble = |value: u64, tone| {
             if value == 0 { Cell::from("0") } else { Cell::toned(units::count(value), tone) }
@@ -289,9 +289,9 @@ impl RatesAnswer {
             Column::text("DIRECTION"),
             Column::text("PROTOCOL"),
             Column::number("PACKETS/S"),
-            Column::number("BYTES/S"),
+            Column::number("BYTES/S").optional(),
             Column::number("SHARE"),
-            Column::text(""),
+            Column::text("").optional(),
         ];
         (!rows.is_empty()).then_some(Table { columns, rows })
     }

@@ -6,7 +6,6 @@ pub mod units;
 
 pub use rate_lines::RateLines;
 pub use sparkline::sparkline;
-use unicode_width::UnicodeWidthStr as _;
 
 /// How a cell is meant, which colour may stress but never carries alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,17 +63,26 @@ pub struct Column {
     pub title: &'static str,
     /// Numbers stand at the right.
     pub right: bool,
+    /// Left out where there is no room for it.
+    pub optional: bool,
 }
 
 impl Column {
     /// A column of text.
     pub const fn text(title: &'static str) -> Self {
-        Self { title, right: false }
+        Self { title, right: false, optional: false }
     }
 
     /// A column of numbers.
     pub const fn number(title: &'static str) -> Self {
-        Self { title, right: true }
+        Self { title, right: true, optional: false }
+    }
+}
+
+impl Column {
+    /// The same column, left out where there is no room for it.
+    pub const fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 }
 
@@ -99,18 +107,21 @@ pub struct Layout {
 impl Table {
     /// The table as lines, each ending in a line feed; empty when it has no rows.
     ///
-    /// Cells that do not fit the width are wrapped.
+    /// Where it does not fit the width, optional columns are left out from the right, and then cells wrap between words.
     #[cfg(feature = "table")]
     pub fn render(&self, layout: Layout) -> String {
-        use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement};
+        use comfy_table::{
+            Attribute, CellAlignment, ColumnConstraint, ContentArrangement, Width, presets::NOTHING,
+        };
 
         if self.rows.is_empty() {
             return String::new();
         }
+        let shown = self.columns_that_fit(layout.width);
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(NOTHING);
         match layout.width {
-            Some(width) => table.set_width(width),
+            Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
             None => table.set_content_arrangement(ContentArrangement::Disabled),
         };
         if layout.color {
@@ -119,26 +130,24 @@ impl Table {
             table.force_no_tty()
         };
 
-        let align = |cell: comfy_table::Cell, column: &Column| {
-            cell.set_alignment(if column.right { CellAlignment::Right } else { CellAlignment::Left })
+        let cell = |text: &str, index: usize| {
+            let right = self.columns[index].right;
+            comfy_table::Cell::new(text).set_alignment(if right {
+                CellAlignment::Right
+            } else {
+                CellAlignment::Left
+            })
         };
-        table.set_header(self.columns.iter().map(|column| {
-            align(comfy_table::Cell::new(column.title).add_attribute(Attribute::Bold), column)
-        }));
+        table.set_header(
+            shown.iter().map(|&index| cell(self.columns[index].title, index).add_attribute(Attribute::Bold)),
+        );
         for row in &self.rows {
-            table.add_row(row.iter().zip(&self.columns).map(|(cell, column)| {
-                let shown = align(comfy_table::Cell::new(&cell.text), column);
-                match cell.tone {
-                    Tone::Plain => shown,
-                    Tone::Good => shown.fg(Color::Green),
-                    Tone::Warning => shown.fg(Color::Yellow),
-                    Tone::Bad => shown.fg(Color::Red).add_attribute(Attribute::Bold),
-                    Tone::Dim => shown.add_attribute(Attribute::Dim),
-                }
-            }));
+            table.add_row(shown.iter().map(|&index| toned(cell(&row[index].text, index), row[index].tone)));
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+        for (column, &index) in table.column_iter_mut().zip(&shown) {
+            let least = u16::try_from(self.least_width(index)).unwrap_or(u16::MAX);
+            column.set_padding((0, GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least.saturating_add(GAP))));
         }
         let mut text = String::new();
         for line in table.lines() {
@@ -147,10 +156,90 @@ impl Table {
         }
         text
     }
+
+    /// The indexes of the columns that have room.
+    #[cfg(feature = "table")]
+    fn columns_that_fit(&self, width: Option<u16>) -> Vec<usize> {
+        let mut shown: Vec<usize> = (0..self.columns.len()).collect();
+        let Some(width) = width else { return shown };
+        let needed = |shown: &[usize]| -> usize {
+            shown.iter().map(|&index| self.least_width(index) + usize::from(GAP)).sum()
+        };
+        while needed(&shown) > usize::from(width) {
+            let Some(last) = shown.iter().rposition(|&index| self.columns[index].optional) else { break };
+            shown.remove(last);
+        }
+        shown
+    }
+
+    /// The width that a column needs at least: numbers are not wrapped, text is between words.
+    #[cfg(feature = "table")]
+    fn least_width(&self, index: usize) -> usize {
+        use unicode_width::UnicodeWidthStr as _;
+
+        let column = &self.columns[index];
+        let of_cell = |text: &str| {
+            if column.right {
+                text.width()
+            } else {
+                text.split(' ').map(str::width).max().unwrap_or_default()
+            }
+        };
+        let cells = self.rows.iter().map(|row| of_cell(&row[index].text)).max().unwrap_or_default();
+        cells.max(column.title.width())
+    }
 }
 
-/// A text padded with spaces to so many columns of a terminal.
-pub fn pad(text: &str, columns: usize) -> String {
-    let padding = columns.saturating_sub(text.width());
-    format!("{text}{}", " ".repeat(padding))
+/// Blanks between two columns.
+#[cfg(feature = "table")]
+const GAP: u16 = 2;
+
+#[cfg(feature = "table")]
+fn toned(cell: comfy_table::Cell, tone: Tone) -> comfy_table::Cell {
+    use comfy_table::{Attribute, Color};
+
+    match tone {
+        Tone::Plain => cell,
+        Tone::Good => cell.fg(Color::Green),
+        Tone::Warning => cell.fg(Color::Yellow),
+        Tone::Bad => cell.fg(Color::Red).add_attribute(Attribute::Bold),
+        Tone::Dim => cell.add_attribute(Attribute::Dim),
+    }
+}
+
+#[cfg(all(test, feature = "table"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_table_leaves_out_what_it_may_and_wraps_the_rest_between_words() {
+        let table = Table {
+            columns: vec![
+                Column::text("NAME"),
+                Column::number("RATE").optional(),
+                Column::number("ERRORS").optional(),
+                Column::text("ADDRESSES"),
+            ],
+            rows: vec![vec![
+                "eth0".into(),
+                "1,000".into(),
+                "0".into(),
+                "192.0.2.10/24 2001:db8::10/64".into(),
+            ]],
+        };
+        let at = |width| table.render(Layout { width: Some(width), color: false });
+        assert_eq!(
+            at(80),
+            "NAME   RATE  ERRORS  ADDRESSES\neth0  1,000       0  192.0.2.10/24 2001:db8::10/64\n"
+        );
+        assert_eq!(
+            at(40),
+            "NAME   RATE  ERRORS  ADDRESSES\neth0  1,000       0  192.0.2.10/24\n                     2001:db8::10/64\n"
+        );
+        assert_eq!(
+            at(30),
+            "NAME   RATE  ADDRESSES\neth0  1,000  192.0.2.10/24\n             2001:db8::10/64\n"
+        );
+        assert_eq!(at(24), "NAME  ADDRESSES\neth0  192.0.2.10/24\n      2001:db8::10/64\n");
+    }
 }
