@@ -27,7 +27,7 @@ pub struct CapabilitiesAnswer {
     pub features: Vec<FeatureStatus>,
     /// The hooks behind the features.
     pub hooks: Vec<HookStatus>,
-    /// What killed processes left attached. The next measurement by clsact on that interface removes it.
+    /// What killed processes left attached. The next process that counts by protocol removes it.
     pub leftovers: Vec<Leftover>,
 }
 
@@ -162,8 +162,8 @@ impl fmt::Display for CapabilitiesAnswer {
         for leftover in &self.leftovers {
             write!(
                 f,
-                "\nLeft behind by a killed process: {} filter {} on {}; the next measurement with --hook clsact there \
-                 removes it",
+                "\nLeft behind by a killed process: {} filter {} on {}; the next measurement with \
+                 privileges removes it",
                 leftover.hook, leftover.handle, leftover.interface
             )?;
         }

@@ -91,7 +91,11 @@ impl ClsactCounter {
 
         let _lock = lock_qdisc(ifindex).map_err(failed("reserve the clsact queueing discipline"))?;
         let inherited = sweep(ifindex).map_err(failed("look for filters that were left behind"))?;
-        let qdisc_is_ours = Clsact::create_qdisc(ifindex)? || inherited;
+        let created = Clsact::create_qdisc(ifindex)?;
+        if !created {
+            refuse_ingress_qdisc(ifindex)?;
+        }
+        let qdisc_is_ours = created || inherited;
         let (number, slot) = (0..SLOTS)
             .find_map(|number| Some((number, take_slot(ifindex, direction, number).ok()?)))
             .ok_or_else(|| io::Error::other(format!("all {SLOTS} places are taken")))
@@ -128,6 +132,20 @@ impl Drop for ClsactCounter {
     }
 }
 
+/// The older `ingress` discipline has the same place and takes filters for both directions, but calls them all for
+/// received packets.
+fn refuse_ingress_qdisc(ifindex: u32) -> Result<(), netmon_bpf::Error> {
+    const EEXIST: i32 = 17;
+    match netlink::ingress_qdisc_kind(ifindex) {
+        Ok(Some(kind)) if kind != "clsact" => Err(netmon_bpf::Error::Busy {
+            action: "create the clsact queueing discipline".to_owned(),
+            source: io::Error::from_raw_os_error(EEXIST),
+        }),
+        // Where it cannot be told, attaching will say what is wrong.
+        _ => Ok(()),
+    }
+}
+
 /// Removes the discipline unless a filter is in it, whoever's. To be called with the lock held.
 fn remove_empty_qdisc(ifindex: u32) {
     let empty = BOTH.iter().all(|direction| {
@@ -154,8 +172,34 @@ fn sweep(ifindex: u32) -> io::Result<bool> {
     Ok(qdisc_is_ours)
 }
 
+/// Removes what killed processes left on every interface, as far as this process may; what it may not stays listed.
+pub(super) fn sweep_all() {
+    let leftovers = match find_leftovers() {
+        Ok(leftovers) => leftovers,
+        Err(error) => return tracing::debug!("cannot look for leftovers: {error}"),
+    };
+    let mut interfaces: Vec<u32> = leftovers.iter().map(|(index, _)| *index).collect();
+    interfaces.dedup();
+    for index in interfaces {
+        let swept = lock_qdisc(index).and_then(|_lock| {
+            if sweep(index)? {
+                remove_empty_qdisc(index);
+            }
+            Ok(())
+        });
+        if let Err(error) = swept {
+            tracing::debug!(index, "cannot remove what a killed netmon left: {error}");
+        }
+    }
+}
+
 /// The filters that killed processes left on any interface.
 pub(super) fn leftovers() -> Result<Vec<Leftover>> {
+    Ok(find_leftovers()?.into_iter().map(|(_, leftover)| leftover).collect())
+}
+
+/// With the interface's index, in its order.
+fn find_leftovers() -> Result<Vec<(u32, Leftover)>> {
     let mut found = Vec::new();
     for link in netlink::links()? {
         for direction in BOTH {
@@ -165,14 +209,12 @@ pub(super) fn leftovers() -> Result<Vec<Leftover>> {
                 if take_slot(link.index, direction, slot_of(filter.handle)).is_err() {
                     continue;
                 }
-                found.push(Leftover {
-                    interface: link.name.clone(),
-                    hook: match direction {
-                        Direction::Ingress => Hook::ClsactIngress,
-                        Direction::Egress => Hook::ClsactEgress,
-                    },
-                    handle: format!("{:#x}", filter.handle),
-                });
+                let hook = match direction {
+                    Direction::Ingress => Hook::ClsactIngress,
+                    Direction::Egress => Hook::ClsactEgress,
+                };
+                let handle = format!("{:#x}", filter.handle);
+                found.push((link.index, Leftover { interface: link.name.clone(), hook, handle }));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     error::Error as _,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use netmon_bpf::{
@@ -11,7 +11,11 @@ use netmon_bpf::{
     probe,
 };
 
-use super::{capabilities_fix, clsact::ClsactCounter, hidden_without_hook};
+use super::{
+    capabilities_fix,
+    clsact::{self, ClsactCounter},
+    hidden_without_hook,
+};
 use crate::{
     answer::MissingHook,
     error::{Error, Result},
@@ -28,6 +32,8 @@ const XDP_WARNING: &str = "XDP counts incoming packets before the kernel makes b
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
     attached: Mutex<HashMap<(u32, Hook), Weak<Attached>>>,
+    /// Done when something is attached for the first time, and not again: a listing of filters for every interface.
+    swept: OnceLock<()>,
 }
 
 /// One attached program.
@@ -117,6 +123,9 @@ impl Hooks {
         directions: &[Direction],
         choice: HookChoice,
     ) -> Result<Counting> {
+        if choice != HookChoice::None {
+            self.swept.get_or_init(clsact::sweep_all);
+        }
         match choice {
             HookChoice::None => Ok(Counting::default()),
             HookChoice::Auto => Ok(self.count_by_any(interface, directions)),
@@ -234,6 +243,11 @@ fn reason(hook: Hook, error: &netmon_bpf::Error) -> String {
         netmon_bpf::Error::NotPermitted { .. } => missing_privilege(),
         netmon_bpf::Error::Busy { .. } if hook == Hook::Xdp => {
             "another XDP program is attached there, and an interface has room for one; count with the hook tcx instead"
+                .to_owned()
+        }
+        netmon_bpf::Error::Busy { .. } if hook == Hook::Clsact => {
+            "another program has the place: an ingress queueing discipline, or a filter of priority 1 and another kind \
+             (see `tc qdisc show` and `tc filter show`)"
                 .to_owned()
         }
         netmon_bpf::Error::Unsupported { .. } if hook == Hook::Tcx => {

@@ -349,6 +349,29 @@ pub(super) fn clsact_filters(
     }
 }
 
+/// The kind of the queueing discipline in the one place for `clsact` and `ingress`; `None` where neither is.
+#[cfg(feature = "bpf")]
+pub(super) fn ingress_qdisc_kind(ifindex: u32) -> io::Result<Option<CleanText>> {
+    use netlink_packet_route::tc::{TcHeader, TcMessage};
+
+    // include/uapi/linux/pkt_sched.h: TC_H_CLSACT, which is TC_H_INGRESS; rtnetlink.h
+    const TC_H_INGRESS: u32 = 0xffff_fff1;
+    const HEADER_LENGTH: usize = 20;
+    const TCA_KIND: u16 = 1;
+
+    let index = i32::try_from(ifindex).map_err(malformed)?;
+    // The kernel lists those of every interface, whichever is asked for.
+    let kinds = dump(&RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), |payload| {
+        let header = TcHeader::parse(payload).ok()?;
+        if header.index != index || u32::from(header.parent) != TC_H_INGRESS {
+            return None;
+        }
+        let kind = attributes(payload, HEADER_LENGTH).find(|attribute| attribute.kind() == TCA_KIND)?;
+        Some(text(kind.value()))
+    })?;
+    Ok(kinds.into_iter().next())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
