@@ -269,8 +269,8 @@ fn missing_privilege() -> String {
     let missing: Vec<_> =
         NEEDED.iter().filter(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| *name).collect();
     if missing.is_empty() {
-        return "not permitted, though this process has the capabilities: a container, a seccomp filter or kernel \
-                lockdown forbids it"
+        return "not permitted, though this process has the capabilities: its user namespace, a container's seccomp \
+                filter or kernel lockdown forbids it"
             .to_owned();
     }
     format!("not permitted: this process lacks {}", missing.join(" and "))

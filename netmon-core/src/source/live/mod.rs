@@ -26,10 +26,17 @@ use crate::{
 pub(crate) fn capabilities_fix() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "PROGRAM".into());
     let program = CleanText::from(program.to_string_lossy().as_ref());
-    format!(
-        "run it as root, or grant it the capabilities: sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep '{program}'; or \
-         start netmond, which answers for every user (from the version that ships it)"
-    )
+    let grant = if rustix::process::geteuid().is_root() {
+        // Root without capabilities: a container, most likely.
+        "grant it the capabilities: docker run --cap-add=BPF --cap-add=NET_ADMIN --cap-add=PERFMON, or those of your \
+         sandbox"
+            .to_owned()
+    } else {
+        format!(
+            "run it as root, or grant it the capabilities: sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep '{program}'"
+        )
+    };
+    format!("{grant}; or start netmond, which answers for every user (from the version that ships it)")
 }
 
 /// The live source: the network namespace of the calling thread.
