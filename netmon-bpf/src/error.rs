@@ -116,7 +116,9 @@ mod tests {
         use libbpf_rs::ErrorExt as _;
 
         let busy = libbpf_rs::Error::from_raw_os_error(16).context("attaching").context("outer");
-        assert!(matches!(Error::from_libbpf("attach", busy), Error::Busy { source, .. } if source.raw_os_error() == Some(16)));
+        assert!(
+            matches!(Error::from_libbpf("attach", busy), Error::Busy { source, .. } if source.raw_os_error() == Some(16))
+        );
         let denied = Error::from_libbpf("load", libbpf_rs::Error::from_raw_os_error(1));
         assert!(matches!(denied, Error::NotPermitted { .. }));
         assert_eq!(os_error("no such program (os error 1) in here"), None);

@@ -90,8 +90,7 @@ impl ClassCounters {
 }
 
 /// What one program counted since it was attached, by [`TrafficClass`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, KnownLayout, Immutable)]
-#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InterfaceCounters {
     /// One element a class, indexed by [`TrafficClass`].
     pub classes: [ClassCounters; TRAFFIC_CLASSES],
@@ -120,10 +119,6 @@ const _: () = {
     assert!(offset_of!(ClassCounters, wire_packets) == offset_of!(types::nm_class_counters, wire_packets));
     assert!(offset_of!(ClassCounters, bytes) == offset_of!(types::nm_class_counters, bytes));
     assert!(offset_of!(ClassCounters, wire_bytes) == offset_of!(types::nm_class_counters, wire_bytes));
-    assert!(size_of::<InterfaceCounters>() == size_of::<types::nm_interface_counters>());
-    assert!(
-        offset_of!(InterfaceCounters, classes) == offset_of!(types::nm_interface_counters, classes)
-    );
 };
 
 /// The way of the packets, as traffic control calls it.
@@ -205,6 +200,14 @@ impl LoadedProgram {
         Ok(Self { program, counters })
     }
 
+    /// With fragments first: a driver with jumbo frames takes no other. Kernels before 5.18 do not have it.
+    pub(crate) fn load_xdp() -> Result<Self> {
+        Self::load(Program::XdpFrags).or_else(|error| match error {
+            Error::NotPermitted { .. } => Err(error),
+            _ => Self::load(Program::Xdp),
+        })
+    }
+
     pub(crate) fn read(&self) -> Result<InterfaceCounters> {
         let action = "read the packet counters";
         let malformed = || {
@@ -212,16 +215,15 @@ impl LoadedProgram {
             Error::Kernel { action: action.to_owned(), source }
         };
 
-        let per_cpu = self
-            .counters
-            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|error| Error::from_libbpf(action, error))?
-            .ok_or_else(malformed)?;
         let mut sum = InterfaceCounters::default();
-        for bytes in &per_cpu {
-            let counters = InterfaceCounters::read_from_bytes(bytes).map_err(|_| malformed())?;
-            for (total, class) in sum.classes.iter_mut().zip(&counters.classes) {
-                total.add(class);
+        for (class, total) in (0_u32..).zip(&mut sum.classes) {
+            let per_cpu = self
+                .counters
+                .lookup_percpu(&class.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|error| Error::from_libbpf(action, error))?
+                .ok_or_else(malformed)?;
+            for bytes in &per_cpu {
+                total.add(&ClassCounters::read_from_bytes(bytes).map_err(|_| malformed())?);
             }
         }
         Ok(sum)
@@ -311,7 +313,14 @@ impl InterfaceCounter {
         let loaded = LoadedProgram::load(Program::Skb(framing))?;
         let mut hook = place.hook(loaded.program.as_fd(), direction)?;
         hook.attach().map_err(|error| {
-            Error::from_libbpf(format!("attach to clsact {}", direction.name()), error)
+            match Error::from_libbpf(format!("attach to clsact {}", direction.name()), error) {
+                // cls_api.c: the priority belongs to filters of another kind or protocol. Ours being valid, EINVAL has
+                // no other meaning here.
+                Error::Kernel { action, source } if source.raw_os_error() == Some(EINVAL) => {
+                    Error::Busy { action, source }
+                }
+                error => error,
+            }
         })?;
         let attachment = Attachment::Clsact(ClsactFilter { place, direction });
         Ok(Self { loaded, attachment, frames: false })
@@ -327,28 +336,26 @@ impl InterfaceCounter {
     /// [`Error::Busy`] when another XDP program is there, [`Error::NotPermitted`], [`Error::NoSuchInterface`], and
     /// [`Error::Kernel`] when the driver refuses (an MTU too large for it).
     pub fn attach_xdp(ifindex: u32) -> Result<Self> {
-        // With fragments first: a driver with jumbo frames takes no other. Kernels before 5.18 do not have it.
-        let loaded = LoadedProgram::load(Program::XdpFrags).or_else(|error| match error {
-            Error::NotPermitted { .. } => Err(error),
-            _ => LoadedProgram::load(Program::Xdp),
-        })?;
-        let link = create_link(loaded.program.as_fd(), ifindex, libbpf_sys::BPF_XDP, 0).map_err(|source| {
-            let action = "attach to XDP";
-            match source.raw_os_error() {
-                // dev_get_by_index() failing is EINVAL here, unlike at tcx.
-                Some(EINVAL) if xdp_attach_mode(ifindex).is_err() => {
-                    Error::NoSuchInterface { action: action.to_owned(), source }
+        let loaded = LoadedProgram::load_xdp()?;
+        let link =
+            create_link(loaded.program.as_fd(), ifindex, libbpf_sys::BPF_XDP, 0).map_err(|source| {
+                let action = "attach to XDP";
+                match source.raw_os_error() {
+                    // dev_get_by_index() failing is EINVAL here, unlike at tcx.
+                    Some(EINVAL) if xdp_attach_mode(ifindex).is_err() => {
+                        Error::NoSuchInterface { action: action.to_owned(), source }
+                    }
+                    _ => Error::from_io(action, source),
                 }
-                _ => Error::from_io(action, source),
-            }
-        })?;
+            })?;
         // include/uapi/linux/if_link.h: XDP_ATTACHED_SKB. Unknown counts as native, which is what was asked for.
         const GENERIC: u8 = 2;
         let frames = xdp_attach_mode(ifindex).map_or(true, |mode| mode != GENERIC);
         Ok(Self { loaded, attachment: Attachment::Link(link), frames })
     }
 
-    /// What was counted since the attachment, summed over the CPUs. One system call; a few microseconds.
+    /// What was counted since the attachment, summed over the CPUs. A system call for each class; some
+    /// ten microseconds. Packets that come meanwhile may be in one class and not yet in another.
     ///
     /// After the interface is gone the counters stay readable and stand still.
     ///

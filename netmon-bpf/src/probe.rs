@@ -44,7 +44,7 @@ impl Hook {
                 }
             }
             Self::Clsact => LoadedProgram::load(Program::Skb(Framing::Ethernet)).map(drop),
-            Self::Xdp => LoadedProgram::load(Program::Xdp).map(drop),
+            Self::Xdp => LoadedProgram::load_xdp().map(drop),
         }
     }
 }

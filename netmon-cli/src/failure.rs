@@ -1,6 +1,6 @@
 //! Why the program ends without an answer: one line for people, one number for scripts.
 
-use std::{error::Error as _, io, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
 use netmon_core::Error;
@@ -62,11 +62,7 @@ impl Failure {
         match self {
             Self::Usage(message) => message.clone(),
             Self::Output(error) => format!("cannot write the answer: {error}"),
-            Self::Question(error) => match (error, error.source()) {
-                // Its text has the cause already.
-                (Error::Recording { .. }, _) | (_, None) => error.to_string(),
-                (_, Some(cause)) => format!("{error}: {cause}"),
-            },
+            Self::Question(error) => error.with_cause(),
         }
     }
 }

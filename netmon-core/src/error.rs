@@ -1,6 +1,6 @@
 //! Why a question could not be answered.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{error::Error as _, io, path::PathBuf, time::Duration};
 
 use crate::{
     clean::{self, CleanText},
@@ -96,6 +96,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The message in one line, with its cause where it does not tell that itself.
+    pub fn with_cause(&self) -> String {
+        match (self, self.source()) {
+            (Self::Recording { .. }, _) | (_, None) => self.to_string(),
+            (_, Some(cause)) => format!("{self}: {cause}"),
+        }
+    }
+
     /// What the reader can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -2,10 +2,14 @@
 /*
  * Counts the packets of one interface in one direction, per traffic class.
  *
- * One loaded object serves one attachment: a program then needs no look-up to find its counters,
- * and the array has a single element. Counters are per CPU, so that no cache line is shared and no
- * atomic is needed; both hooks run with bottom halves disabled, so a program is never interrupted
- * by itself on its CPU.
+ * One loaded object serves one attachment, so that the array has only an element for each class.
+ * Counters are per CPU, so that no cache line is shared and no atomic is needed; both hooks run
+ * with bottom halves disabled, so a program is never interrupted by itself on its CPU.
+ *
+ * CAP_BPF and CAP_NET_ADMIN must suffice. Without CAP_PERFMON the verifier takes no pointer into a
+ * packet, nor into a map's value, to which anything but a constant was added (sanitize_ptr_alu() in
+ * kernel/bpf/verifier.c). So a class is an element of its own, and what is not at a constant offset
+ * is read by helpers where the kernel has them.
  */
 #include "netmon.h"
 #include "iface.h"
@@ -19,9 +23,9 @@ const volatile __u8 nm_is_ethernet = 1;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct nm_interface_counters);
+	__uint(max_entries, NM_CLASS_COUNT);
+	__type(key, __u32); /* enum nm_traffic_class */
+	__type(value, struct nm_class_counters);
 } nm_counters SEC(".maps");
 
 /* include/uapi/linux/if_ether.h and in.h */
@@ -60,13 +64,35 @@ enum {
 	NM_MAX_HEADER_OFFSET = 2047, /* what the verifier is told about an offset, 2^n - 1 */
 };
 
-/* A packet to be read: of a socket buffer through the helper, which also reaches bytes outside the
- * linear part; of an XDP frame directly. */
+/* How a packet is read beyond what is at constant offsets: a socket buffer or an XDP frame with
+ * fragments by a helper, which also reaches bytes outside the linear part; a plain XDP frame
+ * directly. */
+enum nm_packet_kind {
+	NM_PACKET_SKB,
+	NM_PACKET_XDP,
+	NM_PACKET_XDP_FRAGS,
+};
+
+/* The kind is a constant in each program, so that the compiler drops what is for others. It is not
+ * told by a null pointer: without CAP_PERFMON the verifier lets no context be compared with one. */
 struct nm_packet {
-	struct __sk_buff *skb; /* NULL under XDP */
-	void *data;
+	enum nm_packet_kind kind;
+	struct __sk_buff *skb;
+	struct xdp_md *xdp;
+	void *data; /* the linear part */
 	void *data_end;
 };
+
+/* A place for what is read or looked up, alone in its stack slot of eight bytes: without
+ * CAP_PERFMON kernels before 6.8 refuse to write beside a register's spilled value ("attempt to
+ * corrupt spilled pointer on stack"). */
+struct nm_bytes {
+	__u8 at[8];
+} __attribute__((aligned(8)));
+
+struct nm_key {
+	__u32 class;
+} __attribute__((aligned(8)));
 
 struct nm_classified {
 	__u32 class;
@@ -74,21 +100,44 @@ struct nm_classified {
 	__u32 transport_offset; /* where the transport header starts */
 };
 
-static __always_inline bool nm_read(const struct nm_packet *packet, __u32 offset, void *to,
-				    const __u32 length)
+static __always_inline bool nm_read(const struct nm_packet *packet, __u32 offset,
+				    struct nm_bytes *to, const __u32 length)
 {
-	if (packet->skb) {
+	if (packet->kind == NM_PACKET_SKB) {
 		if (nm_is_ethernet)
-			return bpf_skb_load_bytes(packet->skb, offset, to, length) == 0;
-		return bpf_skb_load_bytes_relative(packet->skb, offset, to, length,
+			return bpf_skb_load_bytes(packet->skb, offset, to->at, length) == 0;
+		return bpf_skb_load_bytes_relative(packet->skb, offset, to->at, length,
 						   BPF_HDR_START_NET) == 0;
 	}
+	if (packet->kind == NM_PACKET_XDP_FRAGS)
+		return bpf_xdp_load_bytes(packet->xdp, offset, to->at, length) == 0;
 
 	void *from = packet->data + (offset & NM_MAX_HEADER_OFFSET);
 
 	if (from + length > packet->data_end)
 		return false;
-	__builtin_memcpy(to, from, length);
+	__builtin_memcpy(to->at, from, length);
+	return true;
+}
+
+static __always_inline bool nm_read_byte(const struct nm_packet *packet, __u32 offset, __u8 *to)
+{
+	struct nm_bytes bytes;
+
+	if (!nm_read(packet, offset, &bytes, 1))
+		return false;
+	*to = bytes.at[0];
+	return true;
+}
+
+static __always_inline bool nm_read_ether_type(const struct nm_packet *packet, __u32 offset,
+					       __u32 *to)
+{
+	struct nm_bytes bytes;
+
+	if (!nm_read(packet, offset, &bytes, 2))
+		return false;
+	*to = bytes.at[0] << 8 | bytes.at[1];
 	return true;
 }
 
@@ -115,8 +164,8 @@ static __always_inline void nm_classify_ipv4(const struct nm_packet *packet, __u
 {
 	__u8 protocol, version_and_length;
 
-	if (!nm_read(packet, offset + NM_IPV4_PROTOCOL_OFFSET, &protocol, sizeof(protocol)) ||
-	    !nm_read(packet, offset, &version_and_length, sizeof(version_and_length))) {
+	if (!nm_read_byte(packet, offset + NM_IPV4_PROTOCOL_OFFSET, &protocol) ||
+	    !nm_read_byte(packet, offset, &version_and_length)) {
 		out->class = NM_CLASS_IPV4_OTHER;
 		return;
 	}
@@ -133,32 +182,61 @@ static __always_inline void nm_classify_ipv6(const struct nm_packet *packet, __u
 	int i;
 
 	out->class = NM_CLASS_IPV6_OTHER;
-	if (!nm_read(packet, offset + NM_IPV6_NEXT_HEADER_OFFSET, &next_header,
-		     sizeof(next_header)))
+	if (!nm_read_byte(packet, offset + NM_IPV6_NEXT_HEADER_OFFSET, &next_header))
 		return;
 	offset += NM_IPV6_HEADER_LENGTH;
 
 #pragma unroll
 	for (i = 0; i < NM_MAX_EXTENSION_HEADERS; i++) {
-		__u8 extension[2]; /* next header, length */
+		struct nm_bytes extension; /* next header, length */
 
 		if (next_header != NM_IPPROTO_HOPOPTS && next_header != NM_IPPROTO_ROUTING &&
 		    next_header != NM_IPPROTO_DSTOPTS && next_header != NM_IPPROTO_FRAGMENT &&
 		    next_header != NM_IPPROTO_AH)
 			break;
-		if (!nm_read(packet, offset, extension, sizeof(extension)))
+		if (!nm_read(packet, offset, &extension, 2))
 			return;
 		if (next_header == NM_IPPROTO_FRAGMENT)
 			offset += 8;
 		else if (next_header == NM_IPPROTO_AH)
-			offset += (extension[1] + 2) * 4; /* RFC 4302: in words, minus two */
+			offset += (extension.at[1] + 2) * 4; /* RFC 4302: in words, minus two */
 		else
-			offset += (extension[1] + 1) * 8;
-		next_header = extension[0];
+			offset += (extension.at[1] + 1) * 8;
+		next_header = extension.at[0];
 	}
 	out->protocol = next_header;
 	out->transport_offset = offset;
 	out->class = nm_transport_class(next_header, NM_IPPROTO_ICMPV6, NM_CLASS_IPV6_TCP);
+}
+
+/* Nearly every packet: no tag, and the transport right behind the network header. Reading those
+ * without a helper takes the program from 57 to 5 ns (6.18, BPF_PROG_TEST_RUN, an empty program
+ * subtracted). False where it is not so simple. */
+static __always_inline bool nm_classify_simple(const struct nm_packet *packet,
+					       struct nm_classified *out)
+{
+	const __u8 *frame = packet->data, *network = frame + NM_ETH_HEADER_LENGTH;
+	__be16 ether_type;
+
+	if (packet->kind == NM_PACKET_SKB && !nm_is_ethernet)
+		return false;
+	if ((void *)(network + NM_IPV4_MIN_HEADER_LENGTH) > packet->data_end)
+		return false;
+	__builtin_memcpy(&ether_type, frame + NM_ETH_TYPE_OFFSET, sizeof(ether_type));
+
+	if (ether_type == bpf_htons(NM_ETH_P_IPV4)) {
+		out->protocol = network[NM_IPV4_PROTOCOL_OFFSET];
+		out->transport_offset = NM_ETH_HEADER_LENGTH + (network[0] & 0xf) * 4;
+		out->class = nm_transport_class(out->protocol, NM_IPPROTO_ICMP, NM_CLASS_IPV4_TCP);
+		return true;
+	}
+	if (ether_type != bpf_htons(NM_ETH_P_IPV6) ||
+	    (void *)(network + NM_IPV6_HEADER_LENGTH) > packet->data_end)
+		return false;
+	out->protocol = network[NM_IPV6_NEXT_HEADER_OFFSET];
+	out->transport_offset = NM_ETH_HEADER_LENGTH + NM_IPV6_HEADER_LENGTH;
+	out->class = nm_transport_class(out->protocol, NM_IPPROTO_ICMPV6, NM_CLASS_IPV6_TCP);
+	return out->class != NM_CLASS_IPV6_OTHER; /* which may be an extension header */
 }
 
 static __always_inline void nm_classify(const struct nm_packet *packet, struct nm_classified *out)
@@ -166,29 +244,23 @@ static __always_inline void nm_classify(const struct nm_packet *packet, struct n
 	__u32 offset = 0, ether_type;
 	int i;
 
-	if (packet->skb && !nm_is_ethernet) {
+	if (packet->kind == NM_PACKET_SKB && !nm_is_ethernet) {
 		ether_type = bpf_ntohs(packet->skb->protocol);
 	} else {
 		/* Not skb->protocol: a tool that injects raw frames may leave it unset. A tag that
 		 * the device or the kernel took off is in the metadata and not in the frame; one
 		 * that is still there is stepped over below. */
-		__be16 value;
-
-		if (!nm_read(packet, NM_ETH_TYPE_OFFSET, &value, sizeof(value)))
+		if (!nm_read_ether_type(packet, NM_ETH_TYPE_OFFSET, &ether_type))
 			return;
-		ether_type = bpf_ntohs(value);
 		offset = NM_ETH_HEADER_LENGTH;
 	}
 
 #pragma unroll
 	for (i = 0; i < NM_MAX_VLAN_TAGS; i++) {
-		__be16 value;
-
 		if (!nm_is_vlan(ether_type))
 			break;
-		if (!nm_read(packet, offset + 2, &value, sizeof(value)))
+		if (!nm_read_ether_type(packet, offset + 2, &ether_type))
 			return;
-		ether_type = bpf_ntohs(value);
 		offset += NM_VLAN_TAG_LENGTH;
 	}
 
@@ -211,29 +283,31 @@ static __always_inline __u32 nm_repeated_headers(const struct nm_packet *packet,
 	if (classified->protocol == NM_IPPROTO_UDP)
 		return length + NM_UDP_HEADER_LENGTH;
 	if (classified->protocol == NM_IPPROTO_TCP &&
-	    nm_read(packet, length + NM_TCP_DATA_OFFSET, &data_offset, sizeof(data_offset)))
+	    nm_read_byte(packet, length + NM_TCP_DATA_OFFSET, &data_offset))
 		return length + (data_offset >> 4) * 4;
 	return length;
 }
 
 static __always_inline void nm_count(const struct nm_packet *packet, __u32 length, __u32 segments)
 {
-	struct nm_classified classified = { .class = NM_CLASS_OTHER };
-	struct nm_interface_counters *counters;
+	struct nm_classified classified;
 	struct nm_class_counters *counter;
 	__u64 wire_bytes = length;
-	__u32 key = 0;
+	struct nm_key key;
 
-	nm_classify(packet, &classified);
+	if (!nm_classify_simple(packet, &classified)) {
+		classified = (struct nm_classified){ .class = NM_CLASS_OTHER };
+		nm_classify(packet, &classified);
+	}
 	if (segments > 1)
 		wire_bytes += (__u64)(segments - 1) * nm_repeated_headers(packet, &classified);
 	else
 		segments = 1;
 
-	counters = bpf_map_lookup_elem(&nm_counters, &key);
-	if (!counters || classified.class >= NM_CLASS_COUNT)
-		return; /* never: element 0 exists and the class is ours, but the verifier asks */
-	counter = &counters->classes[classified.class];
+	key.class = classified.class;
+	counter = bpf_map_lookup_elem(&nm_counters, &key.class);
+	if (!counter)
+		return; /* never: every class has its element, but the verifier asks */
 	counter->packets += 1;
 	counter->wire_packets += segments;
 	counter->bytes += length;
@@ -243,33 +317,44 @@ static __always_inline void nm_count(const struct nm_packet *packet, __u32 lengt
 SEC("tc")
 int nm_count_skb(struct __sk_buff *skb)
 {
-	struct nm_packet packet = { .skb = skb };
+	struct nm_packet packet = {
+		.kind = NM_PACKET_SKB,
+		.skb = skb,
+		.data = (void *)(long)skb->data,
+		.data_end = (void *)(long)skb->data_end,
+	};
 
 	nm_count(&packet, skb->len, skb->gso_segs);
 	return NM_TC_NEXT;
 }
 
-static __always_inline int nm_count_frame(struct xdp_md *context, __u32 length)
+/* For kernels before 5.18, which have nothing but pointers into the frame, and then for those who
+ * also have CAP_PERFMON. */
+SEC("xdp")
+int nm_count_xdp(struct xdp_md *context)
 {
 	struct nm_packet packet = {
+		.kind = NM_PACKET_XDP,
 		.data = (void *)(long)context->data,
 		.data_end = (void *)(long)context->data_end,
 	};
 
-	nm_count(&packet, length, 1);
+	nm_count(&packet, context->data_end - context->data, 1);
 	return XDP_PASS;
 }
 
-SEC("xdp")
-int nm_count_xdp(struct xdp_md *context)
-{
-	return nm_count_frame(context, context->data_end - context->data);
-}
-
-/* Before 5.18 there is neither this program type nor its helper; without it a driver refuses the
- * plain one on an interface with jumbo frames. Headers are always in the first fragment. */
+/* Before 5.18 there is neither this program type nor its helpers; without it a driver refuses to
+ * attach to an interface with jumbo frames. */
 SEC("xdp.frags")
 int nm_count_xdp_frags(struct xdp_md *context)
 {
-	return nm_count_frame(context, bpf_xdp_get_buff_len(context));
+	struct nm_packet packet = {
+		.kind = NM_PACKET_XDP_FRAGS,
+		.xdp = context,
+		.data = (void *)(long)context->data,
+		.data_end = (void *)(long)context->data_end,
+	};
+
+	nm_count(&packet, bpf_xdp_get_buff_len(context), 1);
+	return XDP_PASS;
 }

@@ -6,7 +6,7 @@
 #ifndef NETMON_IFACE_H
 #define NETMON_IFACE_H
 
-/* What a frame is, by network layer and transport. Also the index into nm_interface_counters. */
+/* What a frame is, by network layer and transport. Also the index into nm_counters. */
 enum nm_traffic_class {
 	NM_CLASS_OTHER = 0, /* neither IP nor ARP, or too short to tell */
 	NM_CLASS_ARP = 1,
@@ -28,11 +28,7 @@ struct nm_class_counters {
 	__u64 wire_bytes;   /* bytes, and the headers that segmentation repeats */
 };
 
-struct nm_interface_counters {
-	struct nm_class_counters classes[NM_CLASS_COUNT];
-};
-
 _Static_assert(sizeof(struct nm_class_counters) == 32, "mirrored in src/interface.rs");
-_Static_assert(sizeof(struct nm_interface_counters) == 320, "mirrored in src/interface.rs");
+_Static_assert(NM_CLASS_COUNT == 10, "TRAFFIC_CLASSES in src/interface.rs");
 
 #endif

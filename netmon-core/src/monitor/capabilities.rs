@@ -159,6 +159,10 @@ impl fmt::Display for CapabilitiesAnswer {
             self.header.host,
             self.kernel
         )?;
+        for feature in self.features.iter().filter(|feature| feature.status != Status::Works) {
+            let reason = feature.reason.as_deref().unwrap_or("unknown");
+            write!(f, "\n{} is {}: {reason}", feature.feature.name(), feature.status)?;
+        }
         for leftover in &self.leftovers {
             write!(
                 f,

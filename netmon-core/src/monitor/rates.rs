@@ -609,8 +609,9 @@ fn rate(
     let interface_bytes = end.interface_bytes - begin.interface_bytes;
     let counted = hook.and_then(|hook| {
         let end = after.hook(hook)?;
-        let begin = before?.hook(hook)?;
-        Some((hook, end.layer, end.by_protocol.zip_with(&begin.by_protocol, TrafficCounters::since)))
+        // Attached right after that sample, to an interface that was made again: all it counted is of this window.
+        let begin = before?.hook(hook).map(|counters| counters.by_protocol).unwrap_or_default();
+        Some((hook, end.layer, end.by_protocol.zip_with(&begin, TrafficCounters::since)))
     });
     let totals = counted.map(|(hook, layer, by_protocol)| {
         let total = by_protocol.total();

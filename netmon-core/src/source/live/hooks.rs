@@ -262,12 +262,16 @@ fn reason(hook: Hook, error: &netmon_bpf::Error) -> String {
 
 fn missing_privilege() -> String {
     const NEEDED: [(u32, &str); 2] = [(12, "cap_net_admin"), (39, "cap_bpf")];
+    const CAP_PERFMON: u32 = 38;
     let effective = procfs::process::Process::myself()
         .and_then(|process| process.status())
         .map(|status| status.capeff)
         .unwrap_or_default();
     let missing: Vec<_> =
         NEEDED.iter().filter(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| *name).collect();
+    if missing.is_empty() && effective & (1 << CAP_PERFMON) == 0 {
+        return "not permitted: this process lacks cap_perfmon, which older kernels need too".to_owned();
+    }
     if missing.is_empty() {
         return "not permitted, though this process has the capabilities: its user namespace, a container's seccomp \
                 filter or kernel lockdown forbids it"

@@ -105,8 +105,11 @@ impl Source for LiveSource {
     }
 
     fn wait(&self, from: &Moment, window: Duration, control: &Control<'_>) -> Result<Moment> {
-        let left = window.saturating_sub(now().since(from));
-        if control.sleep(left) { Ok(now()) } else { Err(error::Error::Cancelled) }
+        if control.sleep(now().since(from).min(window), window) {
+            Ok(now())
+        } else {
+            Err(error::Error::Cancelled)
+        }
     }
 
     fn interfaces(&self, _at: &Moment) -> Result<InterfaceSnapshot> {

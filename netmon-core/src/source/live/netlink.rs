@@ -268,8 +268,8 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
 /// The index of the interface that the default route leaves by, IPv4 before IPv6.
 ///
 /// The kernel is asked which route it would take to an address that nobody has (RFC 5737, RFC 3849), instead of for all
-/// routes: a router may have a million, and policy rules are honoured. That the answer is a default route shows in its
-/// prefix length.
+/// routes: a router may have a million, and policy rules are honoured. That the answer is a default route, or the half of
+/// one, shows in its prefix length.
 pub(super) fn default_route_interface() -> Option<u32> {
     let documentation: [(AddressFamily, RouteAddress, u8); 2] = [
         (AddressFamily::Inet, RouteAddress::Inet(Ipv4Addr::new(192, 0, 2, 1)), 32),
@@ -297,8 +297,12 @@ fn read_default_route(payload: &[u8]) -> Option<u32> {
     const RTA_MULTIPATH: u16 = 9;
     const NEXT_HOP_INTERFACE: std::ops::Range<usize> = 4..8;
     const DESTINATION_PREFIX_LENGTH: usize = 1;
+    // VPNs put two halves (0.0.0.0/1 and 128.0.0.0/1) before the default route instead of replacing it.
+    const LONGEST_DEFAULT_PREFIX: u8 = 1;
 
-    if RouteHeader::parse(payload).is_err() || *payload.get(DESTINATION_PREFIX_LENGTH)? != 0 {
+    if RouteHeader::parse(payload).is_err()
+        || *payload.get(DESTINATION_PREFIX_LENGTH)? > LONGEST_DEFAULT_PREFIX
+    {
         return None;
     }
     attributes(payload, HEADER_LENGTH).find_map(|attribute| match attribute.kind() {

@@ -1,0 +1,56 @@
+//! What netmon's kernel tests share: network namespaces, links between them, traffic whose every packet is known, the
+//! kernel's own counters to compare with, and children to kill or to run with fewer privileges.
+//!
+//! Everything needs root and is removed again in `Drop`. Nothing here returns an error: what fails, fails the test, with
+//! a message that says what was tried.
+//!
+//! ```no_run
+//! use std::net::SocketAddr;
+//! use netmon_testkit::{Datagrams, VethPair, traffic};
+//!
+//! let link = VethPair::create();
+//! let to = SocketAddr::from((link.near.ipv4, 9));
+//! let _sink = traffic::bind_udp(&link.near.netns, to);
+//! let before = link.near.counters();
+//! traffic::send_datagrams(&link.far.netns, to, Datagrams { count: 100, payload: 64, per_second: 1000 });
+//! link.settle();
+//! assert_eq!(link.near.counters().rx_packets - before.rx_packets, 100);
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod child;
+mod counters;
+pub mod frame;
+mod link;
+mod netns;
+pub mod traffic;
+mod tun;
+mod turn;
+
+pub use child::{Child, Privileges};
+pub use counters::{Counters, TcpSegments};
+pub use link::{LinkOptions, Side, VethPair};
+pub use netns::Netns;
+pub use traffic::Datagrams;
+pub use tun::Tun;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take before the test fails. Generous: it is reached only where something is broken.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// After [`PATIENCE`], saying what was waited for.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
