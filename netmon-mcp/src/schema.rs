@@ -1,0 +1,155 @@
+//! JSON schemas as MCP clients and the models behind them understand them.
+//!
+//! schemars writes what JSON Schema allows; clients warn about or refuse some of it: types in lists, formats of their own
+//! invention (`uint64`), references in what a tool takes. What is removed here says nothing that a client needs.
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value};
+
+type Object = Map<String, Value>;
+
+/// The schema of what a tool takes. Without references, which some clients do not follow there.
+pub(crate) fn of_input<T: JsonSchema>() -> Object {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    generate::<T>(settings)
+}
+
+/// The schema of what a tool answers.
+pub(crate) fn of_output<T: JsonSchema>() -> Object {
+    generate::<T>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+fn generate<T: JsonSchema>(settings: SchemaSettings) -> Object {
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    normalise(&mut schema);
+    // The same bytes whatever features of serde_json another crate of the build asked for.
+    schema.sort_all_objects();
+    let Value::Object(mut schema) = schema else { return Object::new() };
+    // The name and comment of a Rust type; the tool has its own.
+    schema.remove("title");
+    schema.remove("description");
+    // MCP wants an object with properties at the root, even where there are none.
+    schema.entry("properties").or_insert_with(|| Value::Object(Object::new()));
+    schema
+}
+
+fn normalise(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.values_mut().for_each(normalise);
+            without_null(object);
+            without_invented_format(object);
+            choices_as_enum(object);
+            on_one_line(object);
+        }
+        Value::Array(values) => values.iter_mut().for_each(normalise),
+        _ => {}
+    }
+}
+
+/// What is not known is absent from our answers, and may be absent from arguments; so nothing needs to be `null`.
+fn without_null(schema: &mut Object) {
+    if schema.get("default") == Some(&Value::Null) {
+        schema.remove("default");
+    }
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [kind] = &types[..] {
+            let kind = kind.clone();
+            schema.insert("type".to_owned(), kind);
+        }
+    }
+    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+        choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+        if let [Value::Object(choice)] = &mut choices[..] {
+            let choice = std::mem::take(choice);
+            schema.remove("anyOf");
+            for (key, value) in choice {
+                // The field's own description is the better one.
+                schema.entry(key).or_insert(value);
+            }
+        }
+    }
+}
+
+/// Keeps the formats that JSON Schema defines and netmon uses: times.
+fn without_invented_format(schema: &mut Object) {
+    if schema.get("format").is_some_and(|format| format.is_string() && format != "date-time") {
+        schema.remove("format");
+    }
+}
+
+/// Choices with a comment each (`oneOf` of constants) become a plain `enum`, which every client shows and checks.
+fn choices_as_enum(schema: &mut Object) {
+    let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
+    let mut values = Vec::new();
+    for choice in choices {
+        match (choice.get("const"), choice.get("enum")) {
+            (Some(value), _) => values.push(value.clone()),
+            (None, Some(Value::Array(several))) => values.extend(several.iter().cloned()),
+            _ => return,
+        }
+    }
+    schema.remove("oneOf");
+    schema.insert("type".to_owned(), Value::from("string"));
+    schema.insert("enum".to_owned(), Value::Array(values));
+}
+
+/// A comment is broken into lines for the width of the source.
+fn on_one_line(schema: &mut Object) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is of interest")]
+    struct Everything {
+        count: Option<u64>,
+        small: u8,
+        choice: Option<Choice>,
+        /// When.
+        at: Option<Nested>,
+        #[schemars(default)]
+        share: Option<f64>,
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is of interest")]
+    enum Choice {
+        /// This.
+        One,
+        /// That.
+        Two,
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is of interest")]
+    struct Nested {
+        seconds: f32,
+    }
+
+    #[test]
+    fn nothing_is_null_invented_or_commented_by_choice() {
+        for schema in [of_input::<Everything>(), of_output::<Everything>()] {
+            let text = serde_json::to_string(&schema).unwrap();
+            for refused in ["null", "uint", "float", "double", "oneOf", "anyOf", "const"] {
+                assert!(!text.contains(refused), "{refused} in {text}");
+            }
+            assert!(text.contains(r#""enum":["One","Two"]"#), "{text}");
+            assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        }
+    }
+
+    #[test]
+    fn a_tool_takes_nothing_by_reference() {
+        let text = serde_json::to_string(&of_input::<Everything>()).unwrap();
+        assert!(!text.contains("$ref") && !text.contains("$defs"), "{text}");
+    }
+}
