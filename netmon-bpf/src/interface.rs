@@ -7,7 +7,7 @@
 //!
 //! | place | kernel | sees | cost |
 //! |---|---|---|---|
-//! | tcx | 6.6 | socket buffers: after GRO on the way in, before segmentation on the way out | some 10 ns a buffer |
+//! | tcx | 6.6 | socket buffers: after GRO on the way in, before segmentation on the way out | some ns a buffer, tens with tags or extension headers |
 //! | clsact | 4.5 | the same | the same |
 //! | XDP | 4.8 | frames, before the kernel makes buffers of them; on the way in only | slows some devices down, see [`InterfaceCounter::attach_xdp`] |
 //!

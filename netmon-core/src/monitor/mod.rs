@@ -145,7 +145,7 @@ impl Monitor {
     }
 
     /// What works on this kernel with these privileges, what does not, and what would fix it. Every hook is tried for
-    /// real, without attaching it; some 50 ms.
+    /// real, without attaching it; a few ms, more with hundreds of interfaces.
     ///
     /// # Errors
     /// [`Error::Kernel`](crate::Error::Kernel).

@@ -63,7 +63,7 @@ pub trait Source: Send + Sync {
         choice: HookChoice,
     ) -> Result<Counting>;
 
-    /// Which hooks can be used here, each tried for real; for a recording, those that it was made with. Some 50 ms.
+    /// Which hooks can be used here, each tried for real; for a recording, those that it was made with. A few ms, more with hundreds of interfaces.
     ///
     /// # Errors
     /// None that a caller could mend.
