@@ -69,9 +69,10 @@ pub struct Control<'a> {
 
 impl Control<'_> {
     pub(crate) fn report(&self, elapsed: Duration, window: Duration) {
-        if let Some(progress) = self.progress {
-            progress(Progress { elapsed: elapsed.min(window), window });
-        }
+        let Some(progress) = self.progress else { return };
+        // Nobody wants to read of microseconds, but the end is the window exactly.
+        let whole_ms = Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        progress(Progress { elapsed: if elapsed >= window { window } else { whole_ms }, window });
     }
 
     /// Sleeps for what is left of a window of which some has passed, reporting progress. False when cancelled.
