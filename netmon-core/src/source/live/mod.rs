@@ -44,7 +44,8 @@ pub(crate) fn capabilities_fix() -> String {
 /// Rates, states and addresses need no privilege. Counting by protocol needs `CAP_BPF` and `CAP_NET_ADMIN`, and the
 /// default feature `bpf`. Nothing is attached until a question needs it, and nothing stays when the last caller is done.
 ///
-/// Use one source for one network namespace: interfaces are told apart by index.
+/// Use one source for one network namespace: interfaces are told apart by index. A child that the program forks holds the
+/// attachments until it calls `exec`, so that a detachment may come that much later.
 #[derive(Debug)]
 pub struct LiveSource {
     description: SourceDescription,
