@@ -7,8 +7,9 @@
 //! - [`interface`]: count the packets of an interface per traffic class, by tcx, clsact or XDP.
 //! - [`probe`]: which of these hooks the running kernel and this process's privileges allow, and why not.
 //!
-//! Loading needs `CAP_BPF` and `CAP_NET_ADMIN` (kernels before 5.8: `CAP_SYS_ADMIN`; XDP before 5.18: `CAP_PERFMON` too). Link-based attachments (tcx, XDP)
-//! end with the process however it ends; see [`interface::Clsact`] for the one that does not.
+//! Loading needs `CAP_BPF` and `CAP_NET_ADMIN` (kernels before 5.8: `CAP_SYS_ADMIN`; 5.10, and XDP before 5.18:
+//! `CAP_PERFMON` too). Link-based attachments (tcx, XDP) end with the process however it ends; see [`interface::Clsact`]
+//! for the one that does not.
 //!
 //! ```no_run
 //! use netmon_bpf::interface::{Direction, Framing, InterfaceCounter};
