@@ -36,13 +36,6 @@ impl Header {
 
     /// Adds what a later answer to the same question observed, so that this is about both.
     pub fn extend(&mut self, later: &Self) {
-        fn add_new<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
-            for item in more {
-                if !all.contains(item) {
-                    all.push(item.clone());
-                }
-            }
-        }
         self.window.to = later.window.to;
         self.window.seconds += later.window.seconds;
         let (coverage, more) = (&mut self.coverage, &later.coverage);
@@ -51,6 +44,15 @@ impl Header {
         add_new(&mut coverage.warnings, &more.warnings);
         coverage.lost_events += more.lost_events;
         coverage.truncated |= more.truncated;
+    }
+}
+
+/// Adds what is not there yet, in order.
+pub(crate) fn add_new<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+    for item in more {
+        if !all.contains(item) {
+            all.push(item.clone());
+        }
     }
 }
 

@@ -295,6 +295,18 @@ impl Hook {
             Self::Xdp => "xdp",
         }
     }
+
+    /// Where a kind of hook (`Tcx`, `Clsact`, `Xdp`) counts one direction; `None` where it has no place for that.
+    pub(crate) fn place(self, direction: Direction) -> Option<Self> {
+        match (self, direction) {
+            (Self::Tcx, Direction::Incoming) => Some(Self::TcxIngress),
+            (Self::Tcx, Direction::Outgoing) => Some(Self::TcxEgress),
+            (Self::Clsact, Direction::Incoming) => Some(Self::ClsactIngress),
+            (Self::Clsact, Direction::Outgoing) => Some(Self::ClsactEgress),
+            (Self::Xdp, Direction::Incoming) => Some(Self::Xdp),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Hook {

@@ -254,8 +254,10 @@ fn a_watch_has_no_gaps_and_outlives_its_interface() {
     assert!(matches!(next(), Err(Error::InterfaceGone { .. })));
     let again = next().unwrap();
     assert_eq!((again.rates[0].packets, &again.rates[0].changes[..]), (5, &[InterfaceChange::Replaced][..]));
+    assert_eq!(again.header.coverage.missing_hooks.len(), 1, "what is missing is told once");
     let after = next().unwrap();
     assert_eq!((after.rates[0].packets, &after.rates[0].changes[..]), (20, &[][..]));
+    assert_eq!(after.header.coverage.missing_hooks.len(), 1, "also after it was counted again");
     assert!(matches!(next(), Err(Error::RecordingEnded { .. })));
 }
 

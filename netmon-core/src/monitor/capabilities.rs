@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answer::{Answer, Coverage, Header, MissingHook, Row, Window},
+    answer::{Answer, Coverage, Header, MissingHook, Row, Window, add_new},
     clean::CleanText,
     error::Result,
     fact::{Hook, HookStatus, Leftover, Status},
@@ -232,10 +232,7 @@ impl Answer for CapabilitiesAnswer {
     fn notes(&self) -> Vec<String> {
         let mut fixes: Vec<String> = Vec::new();
         for fix in self.features.iter().filter_map(|feature| feature.fix.as_ref()) {
-            let note = format!("to fix it: {fix}");
-            if !fixes.contains(&note) {
-                fixes.push(note);
-            }
+            add_new(&mut fixes, &[format!("to fix it: {fix}")]);
         }
         fixes.extend(self.header.coverage.warnings.iter().cloned());
         fixes

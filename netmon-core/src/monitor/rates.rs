@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answer::{Answer, Coverage, Header, MissingHook, Row, Window},
+    answer::{Answer, Coverage, Header, MissingHook, Row, Window, add_new},
     clean::CleanText,
     control::Control,
     error::{Error, Result},
@@ -418,26 +418,20 @@ impl CountingAll {
             .and_then(|(_, counting)| counting.hook(direction))
     }
 
-    /// The hooks in use, each once.
+    /// The hooks in use, each once: the kernel's own counters, and what was attached.
     pub(crate) fn active_hooks(&self) -> Vec<Hook> {
-        let mut hooks = Vec::new();
+        let mut hooks = vec![Hook::InterfaceCounters];
         for (_, hook) in self.by_interface.iter().flat_map(|(_, counting)| &counting.active) {
-            if !hooks.contains(hook) {
-                hooks.push(*hook);
-            }
+            add_new(&mut hooks, &[*hook]);
         }
         hooks
     }
 
     fn add(&mut self, source: &dyn Source, fact: &InterfaceFact, request: &RateRequest) -> Result<()> {
         let interface = InterfaceRef { index: fact.index, name: &fact.name, ethernet: fact.ethernet };
-        let mut counting = source.count(interface, request.direction.directions(), request.hook)?;
-        self.missing.append(&mut counting.missing);
-        for warning in counting.warnings.drain(..) {
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
-        }
+        let counting = source.count(interface, request.direction.directions(), request.hook)?;
+        add_new(&mut self.missing, &counting.missing);
+        add_new(&mut self.warnings, &counting.warnings);
         self.by_interface.push((fact.index, counting));
         Ok(())
     }
@@ -527,8 +521,6 @@ impl RateWatch {
         }
 
         let description = self.source.describe();
-        let mut active_hooks = vec![Hook::InterfaceCounters];
-        active_hooks.extend(self.counting.active_hooks());
         let mut warnings = description.warnings;
         warnings.extend(self.counting.warnings.iter().cloned());
         warnings.extend(gone.iter().map(|name| format!("interface {name} disappeared; it has no row")));
@@ -546,7 +538,7 @@ impl RateWatch {
         }
         let coverage = Coverage {
             source: description.kind,
-            active_hooks,
+            active_hooks: self.counting.active_hooks(),
             missing_hooks: self.counting.missing.clone(),
             warnings,
             ..Coverage::default()

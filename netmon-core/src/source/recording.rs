@@ -19,7 +19,7 @@ use crate::{
     clean::CleanText,
     control::Control,
     error::{Error, Result},
-    fact::{Hook, HookStatus, InterfaceSnapshot, Moment},
+    fact::{HookStatus, InterfaceSnapshot, Moment},
     monitor::{self, RecordAnswer},
     request::{RateRequest, check_window},
 };
@@ -127,11 +127,9 @@ pub(crate) fn record(
     }
     let bytes = writer.finish()?;
 
-    let mut active_hooks = vec![Hook::InterfaceCounters];
-    active_hooks.extend(counting.active_hooks());
     let coverage = Coverage {
         source: description.kind,
-        active_hooks,
+        active_hooks: counting.active_hooks(),
         missing_hooks: counting.missing,
         warnings: counting.warnings,
         ..Coverage::default()

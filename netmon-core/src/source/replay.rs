@@ -12,7 +12,7 @@ use super::{
     recording::{FORMAT, Line, RecordingHeader, VERSION},
 };
 use crate::{
-    answer::MissingHook,
+    answer::{MissingHook, add_new},
     clean::CleanText,
     control::Control,
     error::{Error, Result},
@@ -189,49 +189,34 @@ impl Source for ReplaySource {
         directions: &[Direction],
         choice: HookChoice,
     ) -> Result<Counting> {
-        let recorded = self.snapshots.iter().flat_map(|snapshot| snapshot.by_index(interface.index));
-        let hooks: Vec<Hook> = recorded
-            .flat_map(|fact| fact.hooks.iter().map(|counters| counters.hook))
-            .fold(Vec::new(), |mut seen, hook| {
-                if !seen.contains(&hook) {
-                    seen.push(hook);
-                }
-                seen
-            });
-        let wanted = |hook: Hook, direction: Direction| match hook {
-            Hook::TcxIngress => {
-                direction == Direction::Incoming && matches!(choice, HookChoice::Auto | HookChoice::Tcx)
-            }
-            Hook::TcxEgress => {
-                direction == Direction::Outgoing && matches!(choice, HookChoice::Auto | HookChoice::Tcx)
-            }
-            Hook::ClsactIngress => {
-                direction == Direction::Incoming && matches!(choice, HookChoice::Auto | HookChoice::Clsact)
-            }
-            Hook::ClsactEgress => {
-                direction == Direction::Outgoing && matches!(choice, HookChoice::Auto | HookChoice::Clsact)
-            }
-            Hook::Xdp => {
-                direction == Direction::Incoming && matches!(choice, HookChoice::Auto | HookChoice::Xdp)
-            }
-            _ => false,
+        const KINDS: [Hook; 3] = [Hook::Tcx, Hook::Clsact, Hook::Xdp];
+        let named = match choice {
+            HookChoice::None => return Ok(Counting::default()),
+            HookChoice::Auto => None,
+            HookChoice::Tcx => Some(Hook::Tcx),
+            HookChoice::Clsact => Some(Hook::Clsact),
+            HookChoice::Xdp => Some(Hook::Xdp),
         };
+        let mut recorded: Vec<Hook> = Vec::new();
+        for fact in self.snapshots.iter().filter_map(|snapshot| snapshot.by_index(interface.index)) {
+            for counters in &fact.hooks {
+                add_new(&mut recorded, &[counters.hook]);
+            }
+        }
 
         let mut counting = Counting::default();
-        if choice == HookChoice::None {
-            return Ok(counting);
-        }
         for direction in directions {
-            if let Some(hook) = hooks.iter().find(|hook| wanted(**hook, *direction)) {
+            let places: Vec<Hook> = KINDS
+                .iter()
+                .filter(|kind| named.is_none_or(|named| named == **kind))
+                .filter_map(|kind| kind.place(*direction))
+                .collect();
+            if let Some(hook) = recorded.iter().find(|hook| places.contains(hook)) {
                 counting.active.push((*direction, *hook));
             }
         }
-        let hook = match choice {
-            HookChoice::Clsact => Hook::Clsact,
-            HookChoice::Xdp => Hook::Xdp,
-            _ => Hook::Tcx,
-        };
-        if counting.active.is_empty() && choice != HookChoice::Auto {
+        let hook = named.unwrap_or(Hook::Tcx);
+        if counting.active.is_empty() && named.is_some() {
             return Err(Error::HookUnavailable {
                 hook,
                 interface: interface.name.clone(),

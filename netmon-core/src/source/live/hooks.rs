@@ -79,18 +79,6 @@ impl Attached {
     }
 }
 
-/// The place for one direction: `None` where this kind of hook has none.
-fn place(kind: Hook, direction: Direction) -> Option<Hook> {
-    match (kind, direction) {
-        (Hook::Tcx, Direction::Incoming) => Some(Hook::TcxIngress),
-        (Hook::Tcx, Direction::Outgoing) => Some(Hook::TcxEgress),
-        (Hook::Clsact, Direction::Incoming) => Some(Hook::ClsactIngress),
-        (Hook::Clsact, Direction::Outgoing) => Some(Hook::ClsactEgress),
-        (Hook::Xdp, Direction::Incoming) => Some(Hook::Xdp),
-        _ => None,
-    }
-}
-
 impl Hooks {
     /// The counters of everything attached, by interface.
     pub(super) fn read(&self) -> HashMap<u32, Vec<HookCounters>> {
@@ -144,7 +132,7 @@ impl Hooks {
     ) -> Result<Counting> {
         let mut counting = Counting::default();
         for direction in directions {
-            let Some(hook) = place(kind, *direction) else {
+            let Some(hook) = kind.place(*direction) else {
                 counting.missing.push(MissingHook {
                     hook: kind,
                     reason: "it sees incoming packets only".to_owned(),
