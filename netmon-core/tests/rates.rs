@@ -320,6 +320,19 @@ fn a_cancelled_measurement_has_no_answer() {
 }
 
 #[test]
+fn a_recording_by_xdp_lacks_only_what_xdp_does_not_see() {
+    let demo = include_str!("../recordings/demo.jsonl").replace("tcx_ingress", "xdp");
+    let source = netmon_core::source::replay::ReplaySource::read(demo.as_bytes(), "xdp.jsonl").unwrap();
+    let mut request = RateRequest::default();
+    request.hook = HookChoice::Xdp;
+    let answer = Monitor::new(source).rates(&request, &Control::default()).unwrap();
+    assert!(answer.rates[0].by_protocol.is_some() && answer.rates[1].by_protocol.is_none());
+    let missing = &answer.header.coverage.missing_hooks;
+    assert_eq!(missing.len(), 1);
+    assert_eq!(missing[0].hides, "outgoing packets by protocol and on the wire on eth0");
+}
+
+#[test]
 fn every_answer_survives_json() {
     let monitor = Monitor::replay(concat!(env!("CARGO_MANIFEST_DIR"), "/recordings/demo.jsonl")).unwrap();
     let rates = monitor.rates(&RateRequest::default(), &Control::default()).unwrap();

@@ -224,7 +224,11 @@ impl Source for ReplaySource {
                 reason: "the recording was made without it".to_owned(),
             });
         }
-        if counting.active.len() < directions.len() {
+        let uncounted: Vec<Direction> =
+            directions.iter().copied().filter(|direction| counting.hook(*direction).is_none()).collect();
+        if !uncounted.is_empty() {
+            // All that was asked for, or the one way that this hook does not see.
+            let only = if counting.active.is_empty() { None } else { uncounted.first().copied() };
             let recorded_reason = self.header.missing_hooks.iter().find(|missing| {
                 // Made while it was recorded, for this interface.
                 missing.hides.contains(interface.name.as_str())
@@ -235,7 +239,7 @@ impl Source for ReplaySource {
                     Some(missing) => format!("when this was recorded: {}", missing.reason),
                     None => "the recording was made without it".to_owned(),
                 },
-                hides: super::live::hidden_without_hook(interface.name, None),
+                hides: super::live::hidden_without_hook(interface.name, only),
                 fix: Some(format!("record with --iface {}", interface.name)),
             });
         }
