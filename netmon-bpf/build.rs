@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         ));
     }
 
-    let mut sources = vec!["iface"];
+    let mut sources = vec!["iface", "flow", "flow_old"];
     if env::var_os("CARGO_FEATURE_COST").is_some() {
         sources.push("cost");
     }
@@ -43,7 +43,7 @@ fn build(clang: &Path, name: &str) -> Result<(), String> {
         .source(source)
         .clang(clang)
         // -nostdinc: only our own headers and libbpf's, so that no system header is needed or can differ.
-        .clang_args(["-Wall", "-Wextra", "-Werror", "-nostdinc"])
+        .clang_args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-nostdinc", "-mcpu=v3"])
         .build_and_generate(PathBuf::from(out_dir).join(format!("{name}.skel.rs")))
         .map_err(|error| format!("{error:#}"))
 }

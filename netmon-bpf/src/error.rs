@@ -70,9 +70,31 @@ impl Error {
         }
     }
 
+    /// The same error once more, for another thing that failed for the same reason.
+    pub(crate) fn again(&self) -> Self {
+        let copy = |source: &io::Error| match source.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::other(source.to_string()),
+        };
+        match self {
+            Self::NotPermitted { action, source } => {
+                Self::NotPermitted { action: action.clone(), source: copy(source) }
+            }
+            Self::Unsupported { action, source } => {
+                Self::Unsupported { action: action.clone(), source: copy(source) }
+            }
+            Self::Busy { action, source } => Self::Busy { action: action.clone(), source: copy(source) },
+            Self::NoSuchInterface { action, source } => {
+                Self::NoSuchInterface { action: action.clone(), source: copy(source) }
+            }
+            Self::Kernel { action, source } => Self::Kernel { action: action.clone(), source: copy(source) },
+        }
+    }
+
     pub(crate) fn from_io(action: impl Into<String>, source: io::Error) -> Self {
         // Numbers are those of asm-generic/errno*.h, which Linux uses on every architecture that has BPF JITs.
         const EPERM: i32 = 1;
+        const ESRCH: i32 = 3;
         const EACCES: i32 = 13;
         const EBUSY: i32 = 16;
         const EEXIST: i32 = 17;
@@ -85,7 +107,8 @@ impl Error {
             Some(EPERM | EACCES) => Self::NotPermitted { action, source },
             Some(EBUSY | EEXIST) => Self::Busy { action, source },
             Some(ENODEV) => Self::NoSuchInterface { action, source },
-            Some(ENOSYS | EOPNOTSUPP) => Self::Unsupported { action, source },
+            // libbpf's answer where the kernel has no such tracepoint or type.
+            Some(ENOSYS | EOPNOTSUPP | ESRCH) => Self::Unsupported { action, source },
             _ => Self::Kernel { action, source },
         }
     }

@@ -24,10 +24,35 @@ typedef _Bool bool;
 
 enum { false = 0, true = 1 };
 
+#define NULL		       ((void *)0)
+#define offsetof(type, member) __builtin_offsetof(type, member)
+
+#define __bpf_md_ptr(type, name)                                                                   \
+	union {                                                                                    \
+		type name;                                                                         \
+		__u64 : 64;                                                                        \
+	} __attribute__((aligned(8)))
+
 /* include/uapi/linux/bpf.h: the map types in use */
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+
+/* include/uapi/linux/bpf.h: flags in use */
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+	BPF_F_NO_PREALLOC = 1U << 0,
+	BPF_F_CLONE = 1U << 9,
+	BPF_SK_STORAGE_GET_F_CREATE = 1U << 0,
+	BPF_RB_NO_WAKEUP = 1U << 0,
+	BPF_RB_FORCE_WAKEUP = 1U << 1,
+	BPF_RB_AVAIL_DATA = 0,
 };
 
 /* include/uapi/linux/bpf.h: context of a traffic-control program. The layout is ABI. */
@@ -62,7 +87,7 @@ struct __sk_buff {
 	__u64 tstamp;
 	__u32 wire_len;
 	__u32 gso_segs;
-	__u64 sk;
+	__bpf_md_ptr(struct bpf_sock *, sk);
 	__u32 gso_size;
 };
 
@@ -78,6 +103,39 @@ struct xdp_md {
 
 enum xdp_action {
 	XDP_PASS = 2,
+};
+
+/* include/uapi/linux/bpf.h: a socket, as programs of cgroups see it. The layout is ABI. */
+struct bpf_sock {
+	__u32 bound_dev_if;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 mark;
+	__u32 priority;
+	__u32 src_ip4;
+	__u32 src_ip6[4];
+	__u32 src_port;
+	__be16 dst_port;
+	__u32 dst_ip4;
+	__u32 dst_ip6[4];
+	__u32 state;
+	__s32 rx_queue_mapping;
+};
+
+/* include/uapi/linux/bpf.h: context of a program at connect, sendmsg and recvmsg. The layout is
+ * ABI. */
+struct bpf_sock_addr {
+	__u32 user_family;
+	__u32 user_ip4;
+	__u32 user_ip6[4];
+	__u32 user_port;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 msg_src_ip4;
+	__u32 msg_src_ip6[4];
+	__bpf_md_ptr(struct bpf_sock *, sk);
 };
 
 /* TCX_NEXT and TC_ACT_UNSPEC are both -1: "go on with the next program", so that one program

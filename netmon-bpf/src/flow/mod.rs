@@ -1,0 +1,594 @@
+//! Connections and their owners: the programs that follow them, the ring that tells when they end, and the iterators that
+//! list every socket.
+//!
+//! A [`FlowMonitor`] attaches whatever the running kernel and this process's privileges allow; every [`Hook`] is optional
+//! on its own. Owners are written down in the kernel by the processes themselves, so that they are right for a process
+//! that lives a millisecond; counters stay in the kernel until a connection ends.
+//!
+//! | hook | kernel | tells |
+//! |---|---|---|
+//! | [`Hook::SetState`] | 5.10 | the life of every TCP connection, its counters and errors |
+//! | [`Hook::Connect`] | 5.10 | attempts, those that never leave the host too; connected datagram sockets |
+//! | [`Hook::Release`] | 5.10 | the end of datagram flows |
+//! | [`Hook::SendLength`], [`Hook::ReceiveLength`] | 6.3 | who accepted and who uses a socket; bytes of datagrams |
+//! | [`Hook::SendMessage`], [`Hook::ReceiveMessage`] | 5.10 | peers of datagrams |
+//! | [`Hook::SystemCalls`] | 5.10 | on request: who accepted, before anything is sent; the error of an attempt that never left |
+//! | [`Hook::Packets`] | 5.10 | bytes of datagrams, packet by packet, where the two lengths are missing |
+//! | [`Hook::ErrorReport`] | 5.14 | errors of datagrams |
+//! | [`Hook::SocketIterator`] | 5.11 | all sockets that processes hold, in all network namespaces |
+//! | [`Hook::TcpIterator`] | 5.11 | TCP sockets that no process holds, in this network namespace |
+
+mod record;
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, Read as _},
+    mem::{MaybeUninit, size_of},
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use libbpf_rs::{
+    Iter, Link, MapCore as _, MapFlags, MapHandle, RingBuffer, RingBufferBuilder,
+    skel::{OpenSkel as _, Skel, SkelBuilder as _},
+};
+pub use record::{
+    Attribution, Change, ConnectionRecord, Flow, FlowKey, Process, ProcessRecord, Record, Role, SocketRecord,
+};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use crate::{
+    error::{Error, Result},
+    object,
+};
+
+object::include_skeleton!("flow");
+use skeleton::{FlowSkelBuilder, types};
+
+/// The same programs for Linux 5.10 to 5.12, fewer of them; see `flow_old.bpf.c`.
+mod old {
+    crate::object::include_skeleton!("flow_old");
+    pub(super) use skeleton::FlowOldSkelBuilder;
+}
+
+/// A place where connections can be followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// The tracepoint `inet_sock_set_state`.
+    SetState,
+    /// The tracepoint `sock_send_length`.
+    SendLength,
+    /// The tracepoint `sock_recv_length`.
+    ReceiveLength,
+    /// The tracepoint `inet_sk_error_report`.
+    ErrorReport,
+    /// cgroup programs at `connect`.
+    Connect,
+    /// cgroup programs when a datagram is sent to an address.
+    SendMessage,
+    /// cgroup programs when a datagram was received.
+    ReceiveMessage,
+    /// cgroup programs when a socket is closed.
+    Release,
+    /// cgroup programs at every packet: only where [`Hook::SendLength`] or [`Hook::ReceiveLength`] is missing.
+    Packets,
+    /// The tracepoint `sys_exit`, for connect and accept; some ns for every system call of the host, so only on request.
+    SystemCalls,
+    /// The iterator over the files of all tasks.
+    SocketIterator,
+    /// The iterator over TCP sockets.
+    TcpIterator,
+}
+
+impl Hook {
+    /// All of them, in the order in which they are attached: the hooks that take what others leave for them come first.
+    pub const ALL: [Self; 12] = [
+        Self::SendLength,
+        Self::ReceiveLength,
+        Self::SetState,
+        Self::ErrorReport,
+        Self::SendMessage,
+        Self::ReceiveMessage,
+        Self::Connect,
+        Self::Release,
+        Self::Packets,
+        Self::SystemCalls,
+        Self::SocketIterator,
+        Self::TcpIterator,
+    ];
+
+    /// Its programs in `flow.bpf.c`.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::SetState => &["nm_follow_state"],
+            Self::SendLength => &["nm_follow_send"],
+            Self::ReceiveLength => &["nm_follow_receive"],
+            Self::ErrorReport => &["nm_follow_error"],
+            Self::Connect => &["nm_connect4", "nm_connect6"],
+            Self::SendMessage => &["nm_sendmsg4", "nm_sendmsg6"],
+            Self::ReceiveMessage => &["nm_recvmsg4", "nm_recvmsg6"],
+            Self::Release => &["nm_release"],
+            Self::Packets => &["nm_packet_out", "nm_packet_in"],
+            Self::SystemCalls => &["nm_follow_calls"],
+            Self::SocketIterator => &["nm_list_sockets"],
+            Self::TcpIterator => &["nm_list_orphans"],
+        }
+    }
+
+    fn of_cgroup(self) -> bool {
+        matches!(
+            self,
+            Self::Connect | Self::SendMessage | Self::ReceiveMessage | Self::Release | Self::Packets
+        )
+    }
+
+    /// Whether Linux 5.10 to 5.12 have it.
+    fn is_old(self) -> bool {
+        self.of_cgroup() || matches!(self, Self::SetState | Self::SystemCalls)
+    }
+
+    fn of_program(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hook| hook.programs().contains(&name))
+    }
+
+    /// Whether each hook can be used here: the programs are loaded for real, and dropped again. Some 50 ms where all can,
+    /// some 20 ms a hook otherwise. [`Hook::Packets`] is left out where it is not needed.
+    pub fn probe_all() -> Vec<(Self, Result<()>)> {
+        let mut hooks = Self::ALL.to_vec();
+        hooks.retain(|hook| *hook != Self::Packets);
+        let mut storage = MaybeUninit::uninit();
+        if cgroup_root().is_ok() && load(&mut storage, &hooks, DEFAULT_RING_BYTES).is_ok() {
+            return hooks.into_iter().map(|hook| (hook, Ok(()))).collect();
+        }
+        let mut probed: Vec<_> = hooks.into_iter().map(|hook| (hook, hook.probe())).collect();
+        let is_length = |hook| matches!(hook, Self::SendLength | Self::ReceiveLength);
+        if probed.iter().any(|(hook, result)| is_length(*hook) && result.is_err()) {
+            probed.push((Self::Packets, Self::Packets.probe()));
+        }
+        probed
+    }
+
+    /// Whether this hook can be used here, by itself.
+    fn probe(self) -> Result<()> {
+        if self.of_cgroup() {
+            cgroup_root()?;
+        }
+        let mut storage = MaybeUninit::uninit();
+        load(&mut storage, &[self], DEFAULT_RING_BYTES).map(drop)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::SetState => "tracepoint inet_sock_set_state",
+            Self::SendLength => "tracepoint sock_send_length",
+            Self::ReceiveLength => "tracepoint sock_recv_length",
+            Self::ErrorReport => "tracepoint inet_sk_error_report",
+            Self::Connect => "cgroup connect",
+            Self::SendMessage => "cgroup sendmsg",
+            Self::ReceiveMessage => "cgroup recvmsg",
+            Self::Release => "cgroup sock_release",
+            Self::Packets => "cgroup_skb",
+            Self::SystemCalls => "tracepoint sys_exit",
+            Self::SocketIterator => "iterator task_file",
+            Self::TcpIterator => "iterator tcp",
+        })
+    }
+}
+
+/// The size of the ring unless another is asked for: some 15,000 records.
+pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
+
+/// How to follow connections.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FlowOptions {
+    /// The hooks to attach, where they can be.
+    pub hooks: Vec<Hook>,
+    /// The size of the ring: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// After how long without a datagram a flow has ended.
+    pub idle: Duration,
+}
+
+impl Default for FlowOptions {
+    /// All hooks but [`Hook::SystemCalls`], [`DEFAULT_RING_BYTES`], 30 s.
+    fn default() -> Self {
+        let hooks = Hook::ALL.into_iter().filter(|hook| *hook != Hook::SystemCalls).collect();
+        Self { hooks, ring_bytes: DEFAULT_RING_BYTES, idle: Duration::from_secs(30) }
+    }
+}
+
+/// What was lost in the kernel since the programs were attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Losses {
+    /// Ends of connections for which the ring had no room.
+    pub ended: u64,
+    /// Beginnings, told only while somebody asks for them.
+    pub opened: u64,
+    /// Details of processes.
+    pub processes: u64,
+    /// Sockets for which the kernel had no memory, so that their owner is unknown.
+    pub storage: u64,
+    /// Datagrams counted without their peer, because the table of flows was full.
+    pub flows: u64,
+}
+
+/// The programs that follow connections, attached. Dropping it detaches; so does the end of the process.
+pub struct FlowMonitor {
+    // The ring reads through callbacks that push here.
+    records: Arc<Mutex<Vec<Record>>>,
+    ring: Mutex<RingBuffer<'static>>,
+    /// The ring's own descriptor, to wait on without holding the ring.
+    wake: MapHandle,
+    interrupt: OwnedFd,
+    lost: MapHandle,
+    flows: MapHandle,
+    settings: MapHandle,
+    current: Mutex<record::Settings>,
+    links: Vec<Link>,
+    sockets: Option<Link>,
+    orphans: Option<Link>,
+    hooks: Vec<(Hook, Result<()>)>,
+}
+
+impl fmt::Debug for FlowMonitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowMonitor").field("hooks", &self.hooks).finish_non_exhaustive()
+    }
+}
+
+impl FlowMonitor {
+    /// Loads and attaches what can be. Some tens of ms.
+    ///
+    /// # Errors
+    /// The reason of the first hook, where none can be used.
+    pub fn attach(options: &FlowOptions) -> Result<Self> {
+        let cgroup = cgroup_root();
+        let mut failed: Vec<(Hook, Error)> = Vec::new();
+        let mut wanted = options.hooks.clone();
+        // Whole datagrams are better than packets.
+        wanted.retain(|hook| *hook != Hook::Packets);
+        if let Err(error) = &cgroup {
+            wanted.retain(|hook| !hook.of_cgroup());
+            for hook in options.hooks.iter().filter(|hook| hook.of_cgroup()) {
+                failed.push((*hook, error.again()));
+            }
+        }
+
+        // One program that cannot be loaded fails its whole object: only then each is tried by itself.
+        let (mut storage, mut second_storage) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let skeleton = match load(&mut storage, &wanted, options.ring_bytes) {
+            Ok(skeleton) => skeleton,
+            Err(error @ Error::NotPermitted { .. }) if Hook::SetState.probe().is_err() => return Err(error),
+            Err(first) => {
+                wanted.retain(|hook| match hook.probe() {
+                    Ok(()) => true,
+                    Err(error) => {
+                        failed.push((*hook, error));
+                        false
+                    }
+                });
+                let lengths = [Hook::SendLength, Hook::ReceiveLength];
+                if options.hooks.contains(&Hook::Packets) && !lengths.iter().all(|hook| wanted.contains(hook))
+                {
+                    wanted.retain(|hook| !lengths.contains(hook));
+                    match cgroup.as_ref().map(|_| Hook::Packets.probe()) {
+                        Ok(Ok(())) => wanted.push(Hook::Packets),
+                        Ok(Err(error)) => failed.push((Hook::Packets, error)),
+                        Err(_) => {}
+                    }
+                }
+                if wanted.is_empty() {
+                    return Err(first);
+                }
+                load(&mut second_storage, &wanted, options.ring_bytes)?
+            }
+        };
+
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let ring = open_ring(skeleton.object(), &records)?;
+        let handle = |name| {
+            MapHandle::try_from(&map(skeleton.object(), name)?)
+                .map_err(|error| Error::from_libbpf("keep a map", error))
+        };
+        let wake = handle("nm_records")?;
+        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| Error::from_io("make an eventfd", errno.into()))?;
+        let lost = handle("nm_lost")?;
+        let flows = handle("nm_flows")?;
+        let settings = handle("nm_settings")?;
+        let current = record::Settings {
+            idle_ns: u64::try_from(options.idle.as_nanos()).unwrap_or(u64::MAX),
+            tell_opened: 0,
+            reserved: 0,
+        };
+        write_settings(&settings, &current)?;
+
+        let mut monitor = Self {
+            records,
+            ring: Mutex::new(ring),
+            wake,
+            interrupt,
+            lost,
+            flows,
+            settings,
+            current: Mutex::new(current),
+            links: Vec::new(),
+            sockets: None,
+            orphans: None,
+            hooks: Vec::new(),
+        };
+        for hook in Hook::ALL {
+            if wanted.contains(&hook) {
+                let attached = monitor.attach_hook(skeleton.object(), hook, cgroup.as_ref().ok());
+                monitor.hooks.push((hook, attached));
+            }
+        }
+        monitor.hooks.extend(failed.into_iter().map(|(hook, error)| (hook, Err(error))));
+        Ok(monitor)
+    }
+
+    fn attach_hook(&mut self, object: &libbpf_rs::Object, hook: Hook, cgroup: Option<&File>) -> Result<()> {
+        let mut links = Vec::new();
+        for program in object.progs_mut() {
+            let name = program.name().to_string_lossy();
+            if !hook.programs().contains(&&*name) {
+                continue;
+            }
+            let link = match cgroup {
+                Some(cgroup) if hook.of_cgroup() => program.attach_cgroup(cgroup.as_raw_fd()),
+                _ => program.attach(),
+            };
+            links.push(link.map_err(|error| Error::from_libbpf(format!("attach {hook}"), error))?);
+        }
+        match hook {
+            Hook::SocketIterator => self.sockets = links.pop(),
+            Hook::TcpIterator => self.orphans = links.pop(),
+            _ => self.links.extend(links),
+        }
+        Ok(())
+    }
+
+    /// Each hook that was asked for, and why it is missing where it is.
+    pub fn hooks(&self) -> &[(Hook, Result<()>)] {
+        &self.hooks
+    }
+
+    /// Whether a hook is attached.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.hooks.iter().any(|(known, result)| *known == hook && result.is_ok())
+    }
+
+    /// Takes the records that wait in the ring, in order, without blocking.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn take(&self) -> Result<Vec<Record>> {
+        // Who holds the ring also takes its records, so that two callers do not mix up their order.
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.consume().map_err(|error| Error::from_libbpf("read the ring of records", error))?;
+        Ok(std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Blocks until there is something to take, or the time is over, or [`FlowMonitor::interrupt`] is called; true for the
+    /// first. While it blocks the kernel wakes it only when a quarter of the ring is full, so
+    /// [take](Self::take) what there is after it in any case.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        let mut polled =
+            [PollFd::new(&self.wake, PollFlags::IN), PollFd::new(&self.interrupt, PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).ok();
+        match rustix::event::poll(&mut polled, timeout.as_ref()) {
+            Ok(_) => Ok(polled[0].revents().contains(PollFlags::IN)),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(Error::from_io("wait for records", errno.into())),
+        }
+    }
+
+    /// Ends every wait, that of another thread and those to come.
+    pub fn interrupt(&self) {
+        // It is never read, so it can only be full because it was written to before.
+        if let Err(errno) = rustix::io::write(&self.interrupt, &1_u64.to_ne_bytes()) {
+            tracing::debug!("a wait was ended already: {errno}");
+        }
+    }
+
+    /// Whether to tell of beginnings too: one or two more records a connection.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn tell_opened(&self, tell: bool) -> Result<()> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.tell_opened = u32::from(tell);
+        write_settings(&self.settings, &current)
+    }
+
+    /// What was lost so far.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn lost(&self) -> Result<Losses> {
+        let read = |types::nm_loss(kind)| -> Result<u64> {
+            let per_cpu = self
+                .lost
+                .lookup_percpu(&kind.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|error| Error::from_libbpf("read what was lost", error))?;
+            let counts = per_cpu.into_iter().flatten();
+            Ok(counts.filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?))).sum())
+        };
+        Ok(Losses {
+            ended: read(types::nm_loss::NM_LOST_ENDED)?,
+            opened: read(types::nm_loss::NM_LOST_OPENED)?,
+            processes: read(types::nm_loss::NM_LOST_PROCESS)?,
+            storage: read(types::nm_loss::NM_LOST_STORAGE)?,
+            flows: read(types::nm_loss::NM_LOST_FLOWS)?,
+        })
+    }
+
+    /// Tells of every socket that a process holds, in all network namespaces, once for each descriptor. What has no owner
+    /// yet gets the process that is told here. About 1 us each.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without [`Hook::SocketIterator`]; [`Error::Kernel`].
+    pub fn sockets(&self, visit: impl FnMut(&SocketRecord)) -> Result<()> {
+        iterate(self.sockets.as_ref(), Hook::SocketIterator, visit)
+    }
+
+    /// Tells of every TCP socket that no process holds, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without [`Hook::TcpIterator`]; [`Error::Kernel`].
+    pub fn orphans(&self, visit: impl FnMut(&SocketRecord)) -> Result<()> {
+        iterate(self.orphans.as_ref(), Hook::TcpIterator, visit)
+    }
+
+    /// The peers of datagram sockets beyond the first of each.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>> {
+        const BATCH: u32 = 1024;
+        let batch = self.flows.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
+        let batch = batch.map_err(|error| Error::from_libbpf("read the flows", error))?;
+        let parsed = batch.filter_map(|(key, value)| {
+            Some((FlowKey::read_from_bytes(&key).ok()?, Flow::read_from_bytes(&value).ok()?))
+        });
+        Ok(parsed.collect())
+    }
+
+    /// Forgets a flow that has ended. False where it was not there any more.
+    pub fn remove_flow(&self, key: &FlowKey) -> bool {
+        self.flows.delete(key.as_bytes()).is_ok()
+    }
+}
+
+fn write_settings(map: &MapHandle, settings: &record::Settings) -> Result<()> {
+    map.update(&0_u32.to_ne_bytes(), settings.as_bytes(), MapFlags::ANY)
+        .map_err(|error| Error::from_libbpf("set how connections are followed", error))
+}
+
+fn open_ring(object: &libbpf_rs::Object, records: &Arc<Mutex<Vec<Record>>>) -> Result<RingBuffer<'static>> {
+    let failed = |error| Error::from_libbpf("open the ring of records", error);
+    let ring = map(object, "nm_records")?;
+    let records = Arc::clone(records);
+    let mut builder = RingBufferBuilder::new();
+    builder
+        .add(&ring, move |bytes| {
+            if let Some(record) = Record::parse(bytes) {
+                records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+            }
+            0
+        })
+        .map_err(failed)?;
+    builder.build().map_err(failed)
+}
+
+/// Loads the programs of these hooks; whatever kernel it is, the rest of this module sees a loaded object.
+fn load<'object>(
+    storage: &'object mut MaybeUninit<libbpf_rs::OpenObject>,
+    hooks: &[Hook],
+    ring_bytes: u32,
+) -> Result<Box<dyn Skel<'object> + 'object>> {
+    object::route_libbpf_messages();
+    let failed = |error| Error::from_libbpf("load the programs that follow connections", error);
+    macro_rules! load {
+        ($builder:expr) => {{
+            let mut open = $builder.open(storage).map_err(failed)?;
+            for mut program in open.open_object_mut().progs_mut() {
+                let hook = Hook::of_program(&program.name().to_string_lossy());
+                program.set_autoload(hook.is_some_and(|hook| hooks.contains(&hook)));
+            }
+            open.maps.nm_records.set_max_entries(ring_bytes).map_err(failed)?;
+            if let Some(data) = open.maps.rodata_data.as_deref_mut() {
+                data.nm_wake_bytes = u64::from(ring_bytes / 4);
+                data.nm_has_lengths = u8::from(!hooks.contains(&Hook::Packets));
+                data.nm_follows = u8::from(hooks.contains(&Hook::SetState) || hooks.contains(&Hook::Connect));
+            }
+            Ok(Box::new(open.load().map_err(failed)?))
+        }};
+    }
+    if kernel_is_before(5, 13) {
+        if let Some(hook) = hooks.iter().find(|hook| !hook.is_old()) {
+            return Err(Error::Unsupported {
+                action: format!("use the {hook}"),
+                source: io::Error::other("it came with a later version of Linux"),
+            });
+        }
+        load!(old::FlowOldSkelBuilder::default())
+    } else {
+        load!(FlowSkelBuilder::default())
+    }
+}
+
+/// By its release. What cannot be read is taken for new.
+fn kernel_is_before(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    matches!((next(), next()), (Some(is), Some(sub)) if (is, sub) < (major, minor))
+}
+
+/// A map of a loaded object.
+fn map<'a>(object: &'a libbpf_rs::Object, name: &str) -> Result<libbpf_rs::Map<'a>> {
+    object.maps().find(|map| map.name() == name).ok_or_else(|| Error::Kernel {
+        action: format!("find the map {name}"),
+        source: io::Error::other("the object does not have it"),
+    })
+}
+
+fn iterate(link: Option<&Link>, hook: Hook, mut visit: impl FnMut(&SocketRecord)) -> Result<()> {
+    const RECORD: usize = size_of::<SocketRecord>();
+    let action = "list sockets";
+    let link = link.ok_or_else(|| Error::Unsupported {
+        action: action.to_owned(),
+        source: io::Error::other(format!("{hook} is not attached")),
+    })?;
+    let mut iterator = Iter::new(link).map_err(|error| Error::from_libbpf(action, error))?;
+    let mut buffer = vec![0; 64 * 1024];
+    let mut filled = 0;
+    loop {
+        let read = match iterator.read(&mut buffer[filled..]) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::from_io(action, error)),
+        };
+        filled += read;
+        let whole = filled - filled % RECORD;
+        for bytes in buffer[..whole].chunks_exact(RECORD) {
+            if let Ok(record) = SocketRecord::ref_from_bytes(bytes) {
+                visit(record);
+            }
+        }
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
+}
+
+/// The root of the version 2 hierarchy, as this process sees it: programs there see every process below.
+fn cgroup_root() -> Result<File> {
+    let action = "open the root of the control groups (version 2)";
+    let mounts = fs::read_to_string("/proc/self/mounts").map_err(|source| Error::from_io(action, source))?;
+    let path = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ');
+            let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+            (kind == "cgroup2").then(|| PathBuf::from(path.replace("\\040", " ")))
+        })
+        .next()
+        .ok_or_else(|| Error::Unsupported {
+            action: action.to_owned(),
+            source: io::Error::other("no cgroup2 file system is mounted"),
+        })?;
+    File::open(&path).map_err(|source| Error::from_io(action, source))
+}
