@@ -69,7 +69,7 @@ impl Failure {
 
 fn code(error: &Error) -> u8 {
     match error {
-        Error::WindowOutOfRange { .. } | Error::InvalidRequest(_) => USAGE,
+        Error::WindowOutOfRange { .. } | Error::InvalidRequest(_) | Error::Filter(_) => USAGE,
         Error::UnknownInterface { .. } | Error::InterfaceGone { .. } | Error::NoInterfaceUp { .. } => {
             NOT_FOUND
         }

@@ -94,6 +94,21 @@ pub struct Coverage {
     pub warnings: Vec<String>,
 }
 
+impl Coverage {
+    /// What is missing and what would help, a sentence each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = self.warnings.clone();
+        for missing in &self.missing_hooks {
+            let fix = missing.fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default();
+            notes.push(format!("not shown: {} ({}: {}){fix}", missing.hides, missing.hook, missing.reason));
+        }
+        if self.lost_events > 0 {
+            notes.push(format!("{} events were lost and are not in these numbers", self.lost_events));
+        }
+        notes
+    }
+}
+
 /// A hook that took no part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -127,16 +142,7 @@ pub trait Answer: Serialize + fmt::Display {
 
     /// What is missing and what would help, a sentence each, for people.
     fn notes(&self) -> Vec<String> {
-        let coverage = &self.header().coverage;
-        let mut notes = coverage.warnings.clone();
-        for missing in &coverage.missing_hooks {
-            let fix = missing.fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default();
-            notes.push(format!("not shown: {} ({}: {}){fix}", missing.hides, missing.hook, missing.reason));
-        }
-        if coverage.lost_events > 0 {
-            notes.push(format!("{} events were lost and are not in these numbers", coverage.lost_events));
-        }
-        notes
+        self.header().coverage.notes()
     }
 }
 

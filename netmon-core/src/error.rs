@@ -75,6 +75,17 @@ pub enum Error {
         #[source]
         source: Option<io::Error>,
     },
+    /// The source has no facts of this kind.
+    #[error("there are no {what} in the source \"{kind}\"")]
+    NotInSource {
+        /// What kind of source it is.
+        kind: CleanText,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A filter that cannot be understood.
+    #[error(transparent)]
+    Filter(#[from] crate::filter::FilterError),
     /// The recording has nothing after this moment.
     #[error("the recording ends at {at}, before anything could be measured")]
     RecordingEnded {

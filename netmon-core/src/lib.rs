@@ -6,6 +6,7 @@ mod clean;
 mod control;
 mod error;
 pub mod fact;
+pub mod filter;
 pub mod monitor;
 pub mod request;
 pub mod source;
@@ -15,6 +16,12 @@ pub use answer::{Answer, Coverage, Header, MissingHook, Window};
 pub use clean::CleanText;
 pub use control::{Cancel, Control, Progress};
 pub use error::{Error, Result};
-pub use monitor::{CapabilitiesAnswer, InterfacesAnswer, Monitor, Rate, RatesAnswer};
-pub use request::RateRequest;
+pub use filter::Filter;
+pub use monitor::{
+    CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, InterfacesAnswer, ListenersAnswer,
+    Monitor, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
+};
+pub use request::{
+    ConnectionFilter, ConnectionsRequest, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+};
 pub use source::Source;

@@ -1,7 +1,14 @@
 //! Requests: what can be asked, declared once for the library, the command line, HTTP and MCP.
 
+mod connections;
+mod listings;
+mod patterns;
+
 use std::{fmt, str::FromStr, time::Duration};
 
+pub use connections::{ConnectionFilter, DirectionChoice};
+pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
+pub use patterns::PatternsRequest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,6 +22,8 @@ pub const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 pub const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 /// The longest window that an interactive front end should measure in one call, without showing anything meanwhile.
 pub const LONGEST_CALL: Duration = Duration::from_secs(60);
+/// The longest past that can be asked about.
+pub const LONGEST_PAST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The window that is measured unless another is asked for.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(5);
 
@@ -163,6 +172,30 @@ mod seconds {
         Duration::try_from_secs_f64(seconds).map_err(|_| {
             D::Error::custom(format_args!("{seconds} is not a duration; give a positive number of seconds"))
         })
+    }
+}
+
+/// Durations that need not be there, as a number of seconds.
+mod optional_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Seconds(#[serde(with = "super::seconds")] Duration);
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(Seconds).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Seconds>::deserialize(deserializer)?.map(|seconds| seconds.0))
     }
 }
 

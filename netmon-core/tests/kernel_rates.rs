@@ -3,7 +3,7 @@
 
 mod kernel_support;
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{fs, net::SocketAddr, thread, time::Duration};
 
 use kernel_support::{classes, measure, request, row};
 use netmon_core::{
@@ -551,7 +551,9 @@ fn a_recording_of_real_traffic_replays_to_the_same_numbers() {
     let before = link.near.counters();
     let recorded = thread::scope(|scope| {
         scope.spawn(|| {
-            thread::sleep(Duration::from_millis(500));
+            wait_until("the recording has begun", || {
+                fs::read_to_string(&path).is_ok_and(|lines| lines.contains(r#""type":"interfaces""#))
+            });
             let datagrams = Datagrams { count: 321, payload: 58, per_second: 1_000 };
             traffic::send_datagrams(&link.far.netns, to, datagrams);
         });

@@ -50,6 +50,16 @@ pub enum Feature {
     ProtocolBreakdown,
     /// Counting before the kernel makes socket buffers, on request.
     Xdp,
+    /// Connections that opened and ended, with owners and counters; degraded: those that are open now.
+    Connections,
+    /// Attempts that failed, those that never left the host too; degraded: without those.
+    FailedAttempts,
+    /// Who accepted a connection, exactly; degraded: only where system calls are followed, which is done on request.
+    AcceptedOwners,
+    /// UDP and ICMP flows with their bytes; degraded: counted packet by packet.
+    Datagrams,
+    /// All sockets with owners, in all network namespaces; degraded: in this one, as far as this user may see.
+    Sockets,
 }
 
 impl Feature {
@@ -58,8 +68,24 @@ impl Feature {
             Self::InterfaceRates => "interface_rates",
             Self::ProtocolBreakdown => "protocol_breakdown",
             Self::Xdp => "xdp",
+            Self::Connections => "connections",
+            Self::FailedAttempts => "failed_attempts",
+            Self::AcceptedOwners => "accepted_owners",
+            Self::Datagrams => "datagrams",
+            Self::Sockets => "sockets",
         }
     }
+
+    const ALL: [Self; 8] = [
+        Self::InterfaceRates,
+        Self::ProtocolBreakdown,
+        Self::Xdp,
+        Self::Connections,
+        Self::FailedAttempts,
+        Self::AcceptedOwners,
+        Self::Datagrams,
+        Self::Sockets,
+    ];
 
     /// The hooks that give it, the best first.
     fn hooks(self) -> &'static [Hook] {
@@ -67,6 +93,11 @@ impl Feature {
             Self::InterfaceRates => &[Hook::InterfaceCounters],
             Self::ProtocolBreakdown => &[Hook::Tcx, Hook::Clsact],
             Self::Xdp => &[Hook::Xdp],
+            Self::Connections => &[Hook::SetState, Hook::SockDiag],
+            Self::FailedAttempts => &[Hook::Connect, Hook::SetState],
+            Self::AcceptedOwners => &[Hook::ReceiveLength, Hook::SysExit],
+            Self::Datagrams => &[Hook::SendLength, Hook::DatagramPackets],
+            Self::Sockets => &[Hook::SocketIterator, Hook::SockDiag],
         }
     }
 
@@ -75,6 +106,11 @@ impl Feature {
             Self::InterfaceRates => "packet and byte rates of interfaces",
             Self::ProtocolBreakdown => "packets by protocol and on the wire",
             Self::Xdp => "counting at the driver (--hook xdp)",
+            Self::Connections => "connections that ended",
+            Self::FailedAttempts => "attempts that failed",
+            Self::AcceptedOwners => "which process accepted a connection",
+            Self::Datagrams => "bytes and peers of datagrams",
+            Self::Sockets => "sockets and their owners",
         }
     }
 }
@@ -101,10 +137,20 @@ pub struct FeatureStatus {
 
 pub(super) fn capabilities(source: &dyn Source) -> Result<CapabilitiesAnswer> {
     let description = source.describe();
-    let hooks = source.hooks()?;
-    let features: Vec<_> = [Feature::InterfaceRates, Feature::ProtocolBreakdown, Feature::Xdp]
-        .map(|feature| feature_status(feature, &hooks))
-        .into();
+    let mut hooks = source.hooks()?;
+    // Of what a source does not speak at all (a recording of an earlier version, say) nothing can be said.
+    let is_told = |feature: &Feature| {
+        let known = |hook: &Hook| hooks.iter().any(|status| status.hook == *hook);
+        *feature == Feature::InterfaceRates || feature.hooks().iter().any(known)
+    };
+    let features: Vec<_> =
+        Feature::ALL.into_iter().filter(is_told).map(|feature| feature_status(feature, &hooks)).collect();
+    // What helps is told once for each feature, not for each of many hooks again.
+    for hook in &mut hooks {
+        if features.iter().any(|feature| feature.fix == hook.fix) {
+            hook.fix = None;
+        }
+    }
     let missing = features.iter().filter(|feature| feature.status == Status::Missing);
     let coverage = Coverage {
         source: description.kind,

@@ -1,24 +1,41 @@
 //! Answers: computed from the facts of a [`Source`], here and nowhere else.
 
 mod capabilities;
+mod connection;
+mod connections;
 mod interfaces;
+mod observe;
+mod page;
+pub mod patterns;
 mod rates;
 mod record;
+mod sockets;
+mod summary;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 pub use capabilities::{CapabilitiesAnswer, Feature, FeatureStatus};
+pub use connection::{
+    BothWays, Connection, ConnectionFailure, ConnectionProcess, ConnectionTcp, Endpoint, RemoteEndpoint,
+    SelectedFields,
+};
+pub use connections::{AttributionCounts, ConnectionWatch, ConnectionsAnswer, StateCounts};
 pub use interfaces::{Interface, InterfacesAnswer};
+pub use patterns::PatternsAnswer;
 pub use rates::{
     HookTotals, InterfaceChange, ProtocolRate, Rate, RateWatch, RatesAnswer, SelectedBy, Selection,
 };
 pub(crate) use rates::{choose, count_all};
 pub use record::RecordAnswer;
+pub use sockets::{Backlog, Listener, ListenersAnswer, Socket, SocketsAnswer};
+pub use summary::{
+    BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, ProcessSummary, SummaryAnswer,
+};
 
 use crate::{
     control::Control,
     error::Result,
-    request::{Directions, RateRequest},
+    request::{ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest},
     source::{
         Source,
         live::LiveSource,
@@ -142,6 +159,77 @@ impl Monitor {
     /// [`Error::Kernel`](crate::Error::Kernel).
     pub fn interfaces_over(&self, window: Duration, control: &Control<'_>) -> Result<InterfacesAnswer> {
         interfaces::over(&*self.source, window, control)
+    }
+
+    /// Where connections go, and what stands out in them: frequent failures, bursts, periodic connections, scans, and
+    /// destinations that are new. Answers at once where somebody observed already, else blocks for the window.
+    ///
+    /// Facts are read once, in O(n log n): one to three seconds for a million connections.
+    ///
+    /// # Errors
+    /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange), [`Error::Cancelled`](crate::Error::Cancelled),
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    pub fn patterns(&self, request: &PatternsRequest, control: &Control<'_>) -> Result<PatternsAnswer> {
+        patterns::patterns(&*self.source, request, control)
+    }
+
+    /// Connections that were open at some time in a window, with their owners, and why they failed.
+    ///
+    /// Answers at once where something recorded already (see [`Source::observed`]), about at most
+    /// the last `since` of it; else observes for `window`, and says so where more was asked for. A window of 0 without
+    /// `since` tells of what is open now. The observer's own connections are left out unless the filter includes them.
+    ///
+    /// Pages neither repeat nor skip a row where the rows do not change meanwhile: in a recording; elsewhere when sorted by
+    /// `opened`, `process` or `remote`. Where nothing records, a second page knows only what is still open.
+    ///
+    /// # Errors
+    /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange),
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a limit of 0 or a cursor of another question,
+    /// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Kernel`](crate::Error::Kernel).
+    pub fn connections(
+        &self,
+        request: &ConnectionsRequest,
+        control: &Control<'_>,
+    ) -> Result<ConnectionsAnswer> {
+        connections::connections(&*self.source, request, control)
+    }
+
+    /// Changes of connections as they come, from now on; of the request the filter and the states count. Does not block,
+    /// and has no thread: see [`ConnectionWatch::next`].
+    ///
+    /// # Errors
+    /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest).
+    pub fn watch_connections(&self, request: &ConnectionsRequest) -> Result<ConnectionWatch> {
+        ConnectionWatch::begin(Arc::clone(&self.source), request)
+    }
+
+    /// What the connections of a window come to, by process, destination and error; about which time, as for
+    /// [`Monitor::connections`].
+    ///
+    /// # Errors
+    /// As [`Monitor::connections`].
+    pub fn summary(&self, request: &SummaryRequest, control: &Control<'_>) -> Result<SummaryAnswer> {
+        summary::summary(&*self.source, request, control)
+    }
+
+    /// All sockets of the Internet protocols now, with the processes that hold them.
+    ///
+    /// # Errors
+    /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a limit of 0, [`Error::Kernel`](crate::Error::Kernel).
+    pub fn sockets(&self, request: &SocketsRequest) -> Result<SocketsAnswer> {
+        sockets::sockets(&*self.source, request)
+    }
+
+    /// The sockets that wait for others to connect, and UDP sockets without a peer; whatever states the request names.
+    ///
+    /// # Errors
+    /// As [`Monitor::sockets`].
+    pub fn listeners(&self, request: &SocketsRequest) -> Result<ListenersAnswer> {
+        sockets::listeners(&*self.source, request)
     }
 
     /// What works on this kernel with these privileges, what does not, and what would fix it. Every hook is tried for

@@ -2,20 +2,26 @@
 
 mod choice;
 pub mod live;
+mod recorder;
 pub mod recording;
 pub mod replay;
 
 use std::{any::Any, fmt, time::Duration};
 
 pub use choice::SourceChoice;
+pub use recorder::{Recorded, Recorder};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     answer::MissingHook,
     clean::CleanText,
-    control::Control,
-    error::Result,
-    fact::{Direction, Hook, HookStatus, InterfaceSnapshot, Leftover, Moment},
+    control::{Cancel, Control},
+    error::{Error, Result},
+    fact::{
+        ConnectionFact, Direction, Hook, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed,
+        SocketSnapshot, Traffic,
+    },
+    filter::Filter,
     request::HookChoice,
 };
 
@@ -38,7 +44,7 @@ pub trait Source: Send + Sync {
     /// skips instead of sleeping; where it ends earlier, the moment returned is its last.
     ///
     /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled); [`Error::RecordingEnded`](crate::Error::RecordingEnded) where
+    /// [`Error::Cancelled`]; [`Error::RecordingEnded`] where
     /// nothing comes after `from`.
     fn wait(&self, from: &Moment, window: Duration, control: &Control<'_>) -> Result<Moment>;
 
@@ -46,7 +52,7 @@ pub trait Source: Send + Sync {
     /// whatever moment is asked for.
     ///
     /// # Errors
-    /// [`Error::Kernel`](crate::Error::Kernel).
+    /// [`Error::Kernel`].
     fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot>;
 
     /// Counts an interface by protocol while the returned guard lives; its counters appear as
@@ -55,7 +61,7 @@ pub trait Source: Send + Sync {
     /// With [`HookChoice::Auto`] nothing is an error: what cannot be counted is in [`Counting::missing`].
     ///
     /// # Errors
-    /// [`Error::HookUnavailable`](crate::Error::HookUnavailable) for a hook that was asked for by name.
+    /// [`Error::HookUnavailable`] for a hook that was asked for by name.
     fn count(
         &self,
         interface: InterfaceRef<'_>,
@@ -69,10 +75,77 @@ pub trait Source: Send + Sync {
     /// None that a caller could mend.
     fn hooks(&self) -> Result<Vec<HookStatus>>;
 
+    /// Observes connections while the returned guard lives, so that what ends in that time is remembered. Callers share
+    /// what is attached. A recording was observed long ago.
+    ///
+    /// Nothing that is missing is an error: [`Source::connections`] says what could not be observed.
+    ///
+    /// # Errors
+    /// [`Error::NotInSource`] where there are no connections to tell of.
+    fn observe(&self) -> Result<Observation> {
+        Err(self.without("connections"))
+    }
+
+    /// The time that was already observed, at most the last `since` of it (all of it for `None`), up to now or to the end
+    /// of a recording. `None` where nobody observed yet, so that a caller has to [observe](Source::observe) and
+    /// [wait](Source::wait).
+    ///
+    /// It may begin somewhat earlier than asked for: where counters were read, so that differences are exact.
+    ///
+    /// # Errors
+    /// As [`Source::observe`].
+    fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        let _ = since;
+        Err(self.without("connections"))
+    }
+
+    /// Tells of every connection that matches the filter and was open at some time within the span, each once: those that
+    /// ended in it in the order of their ends, then those that are open at its end, with their counters then. Listeners
+    /// are not connections. About 1 us for each open socket of the host.
+    ///
+    /// # Errors
+    /// As [`Source::observe`]; [`Error::Kernel`].
+    fn connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        let _ = (span, filter, visit);
+        Err(self.without("connections"))
+    }
+
+    /// All sockets with their owners, listeners included, at a moment that this source returned. A live source tells how
+    /// they are now, whatever moment is asked for.
+    ///
+    /// # Errors
+    /// As [`Source::connections`].
+    fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {
+        let _ = at;
+        Err(self.without("sockets"))
+    }
+
+    /// The connections that opened, were established, failed or ended after a cursor, in order; waits up to `patience`
+    /// for the first. Between an [observation](Source::observe)'s cursor and its end nothing is left out without being
+    /// counted in [`Changes::missed`].
+    ///
+    /// # Errors
+    /// As [`Source::connections`]; [`Error::Cancelled`];
+    /// [`Error::RecordingEnded`] after a recording's last change.
+    fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
+        let _ = (after, patience, cancel);
+        Err(self.without("connections"))
+    }
+
+    /// The error of a question that this source cannot answer at all.
+    fn without(&self, what: &'static str) -> Error {
+        Error::NotInSource { kind: self.describe().kind, what }
+    }
+
     /// What killed processes left attached. Needs no privilege; empty where nothing was found.
     ///
     /// # Errors
-    /// [`Error::Kernel`](crate::Error::Kernel).
+    /// [`Error::Kernel`].
     fn leftovers(&self) -> Result<Vec<Leftover>> {
         Ok(Vec::new())
     }
@@ -88,6 +161,9 @@ pub struct SourceDescription {
     pub host: CleanText,
     /// The release of that host's kernel, such as `6.12.9`.
     pub kernel: CleanText,
+    /// The process that observes, whose own connections answers leave out unless asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observer_pid: Option<u32>,
     /// What the reader of every answer should know of this source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -96,8 +172,83 @@ pub struct SourceDescription {
 impl SourceDescription {
     /// A source of this kind, about this host.
     pub fn new(kind: impl Into<CleanText>, host: impl Into<CleanText>, kernel: impl Into<CleanText>) -> Self {
-        Self { kind: kind.into(), host: host.into(), kernel: kernel.into(), warnings: Vec::new() }
+        Self {
+            kind: kind.into(),
+            host: host.into(),
+            kernel: kernel.into(),
+            observer_pid: None,
+            warnings: Vec::new(),
+        }
     }
+}
+
+/// A stretch of time on the host's clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its start, excluded.
+    pub from: Moment,
+    /// Its end, included.
+    pub to: Moment,
+}
+
+/// A connection, as it was seen in a span.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting<'a> {
+    /// The connection, with its counters since it began.
+    pub fact: &'a ConnectionFact,
+    /// Its counters when the span began. `None` where it began later, or where nobody read them then.
+    pub before: Option<Traffic>,
+}
+
+impl Sighting<'_> {
+    /// What went over it within the span. `None` where that is not known: its counters are not, or not those at the
+    /// beginning of the span.
+    pub fn traffic_within(&self, span: &Span) -> Option<Traffic> {
+        let total = self.fact.traffic?;
+        match (self.before, self.fact.opened) {
+            (Some(before), _) => Some(total.since(&before)),
+            (None, Some(opened)) if opened.ns() > span.from.boot_ns => Some(total),
+            (None, _) => None,
+        }
+    }
+}
+
+/// The guard of an observation: what is attached stays so while it lives.
+#[must_use = "nothing is observed when the guard is dropped"]
+pub struct Observation {
+    /// From when on nothing is missed.
+    pub from: Moment,
+    /// The place after which its first change comes.
+    pub cursor: ChangeCursor,
+    /// Whatever the source needs to hold.
+    pub guard: Box<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observation")
+            .field("from", &self.from)
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in a source's sequence of changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChangeCursor(pub u64);
+
+/// Some changes of connections.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changes {
+    /// Each connection as it was after a change; empty where none came in time.
+    pub connections: Vec<ConnectionFact>,
+    /// Where to go on.
+    pub next: ChangeCursor,
+    /// Changes after the cursor that are no longer, or never were, to be had: forgotten, or lost on their way.
+    pub missed: u64,
+    /// When these were all.
+    pub at: Moment,
 }
 
 /// An interface to count on.

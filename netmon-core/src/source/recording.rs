@@ -1,10 +1,21 @@
 //! The format of recordings, and writing them.
 //!
 //! A recording is UTF-8 JSON lines. The first is a [`RecordingHeader`]; each other has a `type`, of which this version
-//! knows `interfaces` (an [`InterfaceSnapshot`]). A reader passes over types that it does not know and says so, so new
-//! kinds of facts do not need a new version; that grows when an old line changes its meaning.
+//! knows these. A reader passes over types that it does not know and says so, so new kinds of facts do not need a new
+//! version; that grows when an old line changes its meaning.
+//!
+//! | `type` | what | how often |
+//! |---|---|---|
+//! | `interfaces` | an [`InterfaceSnapshot`] | every sample |
+//! | `connection` | a [`ConnectionFact`] as it was after a change: opened, established, ended | once for each change |
+//! | `sockets` | a [`SocketSnapshot`] | at the beginning, every ten seconds, at the end |
+//! | `lost` | `count` changes that were lost before `at` and after the line before | when there were any |
+//!
+//! The last three are there where the header has `observed`. A connection that is in no `sockets` line and has no change
+//! was not there.
 
 use std::{
+    collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -13,13 +24,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Source, SourceDescription};
+use super::{ChangeCursor, Source, SourceDescription, Span};
 use crate::{
-    answer::{Coverage, Header, MissingHook, Window},
+    answer::{Coverage, Header, MissingHook, Window, add_new},
     clean::CleanText,
-    control::Control,
+    control::{Cancel, Control},
     error::{Error, Result},
-    fact::{HookStatus, InterfaceSnapshot, Moment},
+    fact::{BootTime, ConnectionFact, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot},
+    filter::Filter,
     monitor::{self, RecordAnswer},
     request::{RateRequest, check_window},
 };
@@ -28,6 +40,9 @@ use crate::{
 pub const FORMAT: &str = "netmon-recording";
 /// The version that this library writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
+
+/// How far apart lists of all sockets are.
+const SOCKETS_EVERY: Duration = Duration::from_secs(10);
 
 /// The first line of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +61,9 @@ pub struct RecordingHeader {
     /// What was asked for and could not be recorded.
     #[serde(default)]
     pub missing_hooks: Vec<MissingHook>,
+    /// How connections were observed. `None` for a recording of interfaces alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
 }
 
 /// Any other line.
@@ -53,12 +71,27 @@ pub struct RecordingHeader {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Line {
     Interfaces(InterfaceSnapshot),
+    Connection(ConnectionFact),
+    Sockets(SocketSnapshot),
+    Lost(Loss),
     /// Written by a later version.
     #[serde(other)]
     Unknown,
 }
 
-/// What to record. Protocol counts are recorded for the chosen interfaces; the kernel's own counters for all.
+/// Changes of connections that were lost.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Loss {
+    pub(super) at: Moment,
+    pub(super) count: u64,
+}
+
+/// When a connection changed to what it is.
+pub(super) fn changed_ns(fact: &ConnectionFact) -> u64 {
+    fact.closed.or(fact.established.max(fact.opened)).map_or(0, BootTime::ns)
+}
+
+/// What to record. Connections are recorded, each with its owner, where the source has them. Protocol counts are recorded for the chosen interfaces; the kernel's own counters for all.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RecordRequest {
@@ -91,6 +124,7 @@ pub(crate) fn record(
     let snapshot = source.interfaces(&first)?;
     let chosen = monitor::choose(&snapshot, &request.rates.interfaces)?;
     let counting = monitor::count_all(source, &chosen, &request.rates)?;
+    let mut connections = Connections::observe(source)?;
 
     let mut writer = Writer::create(&request.path, request.overwrite)?;
     let description = source.describe();
@@ -101,6 +135,7 @@ pub(crate) fn record(
         source: description.clone(),
         hooks: source.hooks()?,
         missing_hooks: counting.missing.clone(),
+        observed: connections.as_ref().map(|connections| connections.observed.clone()),
     })?;
 
     let mut samples = 0_u64;
@@ -108,9 +143,18 @@ pub(crate) fn record(
     let start = at;
     let mut last: Moment;
     loop {
+        if let Some(connections) = &mut connections {
+            connections.write_changes(&mut writer, &at)?;
+            connections.write_sockets(
+                &mut writer,
+                &at,
+                SOCKETS_EVERY - request.rates.window.min(SOCKETS_EVERY) / 2,
+            )?;
+        }
         let snapshot = source.interfaces(&at)?;
         last = snapshot.at;
         writer.write(&Line::Interfaces(snapshot))?;
+        writer.flush()?;
         samples += 1;
         let elapsed = last.since(&start);
         let left = request.duration.map_or(Duration::MAX, |duration| duration.saturating_sub(elapsed));
@@ -125,24 +169,148 @@ pub(crate) fn record(
             Err(error) => return Err(error),
         };
     }
+    if let Some(connections) = &mut connections {
+        connections.write_sockets(&mut writer, &last, Duration::ZERO)?;
+        let end = connections.listed.filter(|listed| listed.boot_ns > last.boot_ns).unwrap_or(last);
+        connections.write_last_changes(&mut writer, &end)?;
+    }
     let bytes = writer.finish()?;
 
-    let coverage = Coverage {
+    let mut coverage = Coverage {
         source: description.kind,
         active_hooks: counting.active_hooks(),
         missing_hooks: counting.missing,
         warnings: counting.warnings,
         ..Coverage::default()
     };
+    if let Some(connections) = &connections {
+        add_new(&mut coverage.active_hooks, &connections.observed.active_hooks);
+        add_new(&mut coverage.missing_hooks, &connections.observed.missing_hooks);
+        add_new(&mut coverage.warnings, &connections.observed.warnings);
+        coverage.lost_events = connections.lost;
+    }
     Ok(RecordAnswer {
         header: Header::new(description.host, Window::between(&start, &last), coverage),
         path: CleanText::from(request.path.to_string_lossy().as_ref()),
         samples,
+        connections: connections.map(|connections| connections.ended),
         bytes,
     })
 }
 
-/// Writes lines; each is in the file when `write` returns, so that a killed recorder leaves all but its last.
+/// What is being written of connections.
+struct Connections<'a> {
+    source: &'a dyn Source,
+    /// Keeps the hooks attached.
+    _guard: Box<dyn std::any::Any + Send + Sync>,
+    observed: Observed,
+    cursor: ChangeCursor,
+    /// Changes that the source told of before their time, as a recording does.
+    early: VecDeque<ConnectionFact>,
+    /// When all sockets were last listed.
+    listed: Option<Moment>,
+    ended: u64,
+    lost: u64,
+}
+
+impl<'a> Connections<'a> {
+    /// `None` where the source has none.
+    fn observe(source: &'a dyn Source) -> Result<Option<Self>> {
+        let observation = match source.observe() {
+            Ok(observation) => observation,
+            Err(Error::NotInSource { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // An empty span, for what it is observed with.
+        let span = Span { from: observation.from, to: observation.from };
+        let observed = source.connections(&span, &Filter::everything(), &mut |_| {})?;
+        Ok(Some(Self {
+            source,
+            _guard: observation.guard,
+            observed: Observed { lost_events: 0, forgotten: 0, ..observed },
+            cursor: observation.cursor,
+            early: VecDeque::new(),
+            listed: None,
+            ended: 0,
+            lost: 0,
+        }))
+    }
+
+    /// Writes the changes up to a moment.
+    fn write_changes(&mut self, writer: &mut Writer, until: &Moment) -> Result<()> {
+        loop {
+            while let Some(fact) = self.early.pop_front() {
+                if changed_ns(&fact) > until.boot_ns {
+                    self.early.push_front(fact);
+                    return writer.flush();
+                }
+                self.write_change(writer, fact)?;
+            }
+            if !self.fetch(writer)? {
+                return writer.flush();
+            }
+        }
+    }
+
+    /// Writes the changes up to the last moment, those too that come behind later ones.
+    fn write_last_changes(&mut self, writer: &mut Writer, until: &Moment) -> Result<()> {
+        loop {
+            let (due, late): (Vec<_>, Vec<_>) =
+                self.early.drain(..).partition(|fact| changed_ns(fact) <= until.boot_ns);
+            let all_late = due.is_empty() && !late.is_empty();
+            for fact in due {
+                self.write_change(writer, fact)?;
+            }
+            if all_late || !self.fetch(writer)? {
+                return writer.flush();
+            }
+        }
+    }
+
+    fn write_change(&mut self, writer: &mut Writer, fact: ConnectionFact) -> Result<()> {
+        self.ended += u64::from(fact.is_over());
+        writer.write(&Line::Connection(fact))
+    }
+
+    /// Takes the next changes from the source. False when there are none.
+    fn fetch(&mut self, writer: &mut Writer) -> Result<bool> {
+        // A token of its own, so that what came before a cancelled wait is written.
+        let changes = match self.source.changes(self.cursor, Duration::ZERO, &Cancel::new()) {
+            Ok(changes) => changes,
+            Err(Error::RecordingEnded { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        self.cursor = changes.next;
+        if changes.missed > 0 {
+            self.lost = self.lost.saturating_add(changes.missed);
+            writer.write(&Line::Lost(Loss { at: changes.at, count: changes.missed }))?;
+        }
+        let some = !changes.connections.is_empty();
+        self.early.extend(changes.connections);
+        Ok(some)
+    }
+
+    /// Writes all sockets, unless that was done less than `every` ago.
+    fn write_sockets(&mut self, writer: &mut Writer, at: &Moment, every: Duration) -> Result<()> {
+        if self.listed.is_some_and(|listed| at.since(&listed) < every) {
+            return Ok(());
+        }
+        let snapshot = match self.source.sockets(at) {
+            Ok(snapshot) => snapshot,
+            Err(Error::NotInSource { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // A recording that is recorded may have none since.
+        if self.listed.is_some_and(|listed| snapshot.at.boot_ns <= listed.boot_ns) {
+            return Ok(());
+        }
+        self.listed = Some(snapshot.at);
+        writer.write(&Line::Sockets(snapshot))?;
+        writer.flush()
+    }
+}
+
+/// Writes lines; all are in the file when `flush` returns, so that a killed recorder leaves all but the last.
 struct Writer {
     path: PathBuf,
     file: BufWriter<File>,
@@ -176,15 +344,18 @@ impl Writer {
         let written = serde_json::to_vec(line).map_err(io::Error::other).and_then(|mut bytes| {
             bytes.push(b'\n');
             self.file.write_all(&bytes)?;
-            self.file.flush()?;
             Ok(bytes.len() as u64)
         });
         self.bytes += written.map_err(|source| self.failed(source))?;
         Ok(())
     }
 
+    fn flush(&mut self) -> Result<()> {
+        self.file.flush().map_err(|source| self.failed(source))
+    }
+
     fn finish(mut self) -> Result<u64> {
-        self.file.flush().map_err(|source| self.failed(source))?;
+        self.flush()?;
         Ok(self.bytes)
     }
 

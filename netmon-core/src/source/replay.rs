@@ -1,5 +1,7 @@
 //! A recording as a source: the same answers without the host, without privilege and without waiting.
 
+mod connections;
+
 use std::{
     fs::File,
     io::{BufRead, BufReader},
@@ -7,28 +9,34 @@ use std::{
     time::Duration,
 };
 
+use connections::{Connections, Lines};
+
 use super::{
-    Counting, InterfaceRef, Source, SourceDescription,
+    ChangeCursor, Changes, Counting, InterfaceRef, Observation, Sighting, Source, SourceDescription, Span,
     recording::{FORMAT, Line, RecordingHeader, VERSION},
 };
 use crate::{
     answer::{MissingHook, add_new},
     clean::CleanText,
-    control::Control,
+    control::{Cancel, Control},
     error::{Error, Result},
-    fact::{Direction, Hook, HookStatus, InterfaceSnapshot, Moment},
+    fact::{Direction, Hook, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot},
+    filter::Filter,
     request::HookChoice,
     view::units,
 };
 
-/// A recording, read into memory (about 1 KB an interface and sample).
+/// A recording, read into memory (about 1 KB an interface and sample, 250 bytes a connection).
 ///
-/// A measurement starts at the recording's first moment and skips to the sample at the end of its window.
+/// A measurement starts at the recording's first moment and skips to the sample at the end of its window. What was
+/// observed of connections is all of it, from its first list of sockets to its end; a part of it begins at such a list.
 #[derive(Debug)]
 pub struct ReplaySource {
     header: RecordingHeader,
     description: SourceDescription,
     snapshots: Vec<InterfaceSnapshot>,
+    /// `None` where only interfaces were recorded.
+    connections: Option<Connections>,
 }
 
 impl ReplaySource {
@@ -62,6 +70,7 @@ impl ReplaySource {
 
         let mut header: Option<RecordingHeader> = None;
         let mut snapshots: Vec<InterfaceSnapshot> = Vec::new();
+        let mut lines = Lines::default();
         let (mut unknown, mut cut) = (0_u64, false);
         let mut reader = reader;
         let mut bytes = Vec::new();
@@ -80,13 +89,23 @@ impl ReplaySource {
                 header = Some(read_header(&bytes).map_err(|reason| damaged(number, reason))?);
                 continue;
             }
+            let is_before = |last: Option<&Moment>, at: &Moment| match last {
+                Some(last) if at.boot_ns < last.boot_ns => {
+                    Err(damaged(number, "its time is before that of the line above".to_owned()))
+                }
+                _ => Ok(()),
+            };
             match serde_json::from_slice(&bytes) {
                 Ok(Line::Interfaces(snapshot)) => {
-                    if snapshots.last().is_some_and(|last| snapshot.at.boot_ns < last.at.boot_ns) {
-                        return Err(damaged(number, "its time is before that of the line above".to_owned()));
-                    }
+                    is_before(snapshots.last().map(|last| &last.at), &snapshot.at)?;
                     snapshots.push(snapshot);
                 }
+                Ok(Line::Sockets(snapshot)) => {
+                    is_before(lines.last_sockets(), &snapshot.at)?;
+                    lines.sockets(snapshot);
+                }
+                Ok(Line::Connection(fact)) => lines.change(fact),
+                Ok(Line::Lost(loss)) => lines.loss(loss),
                 Ok(Line::Unknown) => unknown += 1,
                 Err(_) if !whole => cut = true,
                 Err(error) => return Err(damaged(number, error.to_string())),
@@ -111,7 +130,9 @@ impl ReplaySource {
                 units::counted(unknown, "line"),
             ));
         }
-        Ok(Self { header, description, snapshots })
+        let (first, last) = (snapshots[0].at, snapshots[snapshots.len() - 1].at);
+        let connections = lines.finish(header.observed.clone(), first, last);
+        Ok(Self { header, description, snapshots, connections })
     }
 
     /// The recording's first line.
@@ -125,6 +146,10 @@ impl ReplaySource {
 
     fn last(&self) -> &InterfaceSnapshot {
         &self.snapshots[self.snapshots.len() - 1]
+    }
+
+    fn recorded(&self) -> Result<&Connections> {
+        self.connections.as_ref().ok_or_else(|| self.without("connections"))
     }
 
     /// The first sample at or after a moment, else the last.
@@ -248,5 +273,33 @@ impl Source for ReplaySource {
 
     fn hooks(&self) -> Result<Vec<HookStatus>> {
         Ok(self.header.hooks.clone())
+    }
+
+    fn observe(&self) -> Result<Observation> {
+        let from = self.recorded()?.began();
+        Ok(Observation { from, cursor: ChangeCursor(0), guard: Box::new(()) })
+    }
+
+    fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        Ok(self.recorded()?.observed(since))
+    }
+
+    fn connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        Ok(self.recorded()?.visit(span, filter, visit))
+    }
+
+    /// The last list of sockets at or before the moment, else the first.
+    fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {
+        let connections = self.connections.as_ref();
+        connections.and_then(|recorded| recorded.sockets(at)).cloned().ok_or_else(|| self.without("sockets"))
+    }
+
+    fn changes(&self, after: ChangeCursor, _patience: Duration, cancel: &Cancel) -> Result<Changes> {
+        self.recorded()?.changes(after, cancel)
     }
 }

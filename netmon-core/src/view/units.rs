@@ -73,9 +73,47 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
+/// A duration of any size in a few characters: `85 us`, `1.23 ms`, `5.02 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`.
+pub fn short(duration: Duration) -> String {
+    let two = |value: u64, unit: &str, rest: u64, small: &str| match rest {
+        0 => format!("{value} {unit}"),
+        rest => format!("{value} {unit} {rest} {small}"),
+    };
+    let micros = duration.as_micros();
+    match duration.as_secs() {
+        0 if micros == 0 => "0 s".to_owned(),
+        0 if micros < 1_000 => format!("{micros} us"),
+        // Fewer than a million microseconds are exact as a float.
+        0 => scaled(micros as f64 / 1e3, &["ms", "s"]),
+        secs if secs < 60 => scaled(duration.as_secs_f64(), &["s"]),
+        secs if secs < 3_600 => two(secs / 60, "min", secs % 60, "s"),
+        secs if secs < 86_400 => two(secs / 3_600, "h", secs % 3_600 / 60, "min"),
+        secs => two(secs / 86_400, "d", secs % 86_400 / 3_600, "h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_durations_read_well_at_every_size() {
+        let cases = [
+            (0, "0 s"),
+            (85_000, "85 us"),
+            (1_234_000, "1.23 ms"),
+            (45_600_000, "45.6 ms"),
+            (999_900_000, "1.00 s"),
+            (5_020_000_000, "5.02 s"),
+            (59_990_000_000, "60.0 s"),
+            (125_000_000_000, "2 min 5 s"),
+            (12_000_000_000_000, "3 h 20 min"),
+            (187_200_000_000_000, "2 d 4 h"),
+        ];
+        for (ns, expected) in cases {
+            assert_eq!(short(Duration::from_nanos(ns)), expected);
+        }
+    }
 
     #[test]
     fn numbers_read_well() {

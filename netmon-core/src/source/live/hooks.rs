@@ -228,7 +228,7 @@ fn unavailable(interface: InterfaceRef<'_>, hook: Hook, error: &netmon_bpf::Erro
 /// Why a hook cannot be used, in one line that names what is missing.
 fn reason(hook: Hook, error: &netmon_bpf::Error) -> String {
     match error {
-        netmon_bpf::Error::NotPermitted { .. } => missing_privilege(),
+        netmon_bpf::Error::NotPermitted { .. } => missing_privilege(false),
         netmon_bpf::Error::Busy { .. } if hook == Hook::Xdp => {
             "another XDP program is attached there, and an interface has room for one; count with the hook tcx instead"
                 .to_owned()
@@ -248,15 +248,16 @@ fn reason(hook: Hook, error: &netmon_bpf::Error) -> String {
     }
 }
 
-fn missing_privilege() -> String {
-    const NEEDED: [(u32, &str); 2] = [(12, "cap_net_admin"), (39, "cap_bpf")];
+pub(super) fn missing_privilege(tracing: bool) -> String {
+    const NEEDED: [(u32, &str); 3] = [(12, "cap_net_admin"), (39, "cap_bpf"), (CAP_PERFMON, "cap_perfmon")];
+    let needed = if tracing { &NEEDED[..] } else { &NEEDED[..2] };
     const CAP_PERFMON: u32 = 38;
     let effective = procfs::process::Process::myself()
         .and_then(|process| process.status())
         .map(|status| status.capeff)
         .unwrap_or_default();
     let missing: Vec<_> =
-        NEEDED.iter().filter(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| *name).collect();
+        needed.iter().filter(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| *name).collect();
     if missing.is_empty() && effective & (1 << CAP_PERFMON) == 0 {
         return "not permitted: this process lacks cap_perfmon, which older kernels need too".to_owned();
     }

@@ -3,22 +3,38 @@
 #[cfg(feature = "bpf")]
 mod clsact;
 #[cfg(feature = "bpf")]
+mod flow;
+#[cfg(feature = "bpf")]
 mod hooks;
 mod netlink;
+#[cfg_attr(
+    not(feature = "bpf"),
+    allow(dead_code, reason = "half of it names those whom BPF records tell of")
+)]
+mod process;
+#[cfg_attr(not(feature = "bpf"), allow(dead_code, reason = "the iterators leave a part of the list to it"))]
+mod sock_diag;
+mod watching;
 
 use std::{io, time::Duration};
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Counting, InterfaceRef, Source, SourceDescription};
+use super::{
+    ChangeCursor, Changes, Counting, InterfaceRef, Observation, Sighting, Source, SourceDescription, Span,
+};
 #[cfg(not(feature = "bpf"))]
-use crate::{answer::MissingHook, error::Error, fact::Hook};
+use crate::{answer::MissingHook, error::Error};
 use crate::{
     clean::CleanText,
-    control::Control,
+    control::{Cancel, Control},
     error::{self, Result},
-    fact::{Direction, HookStatus, InterfaceFact, InterfaceSnapshot, Leftover, Moment},
+    fact::{
+        Direction, Hook, HookStatus, InterfaceFact, InterfaceSnapshot, Leftover, Moment, Observed,
+        SocketSnapshot,
+    },
+    filter::Filter,
     request::HookChoice,
 };
 
@@ -49,6 +65,7 @@ pub(crate) fn capabilities_fix() -> String {
 #[derive(Debug)]
 pub struct LiveSource {
     description: SourceDescription,
+    watch: watching::Watch,
     #[cfg(feature = "bpf")]
     hooks: hooks::Hooks,
 }
@@ -60,15 +77,35 @@ impl LiveSource {
     /// [`Error::Kernel`](crate::Error::Kernel) where rtnetlink cannot be used.
     pub fn open() -> Result<Self> {
         netlink::check()?;
+        let mut description = SourceDescription::new(
+            "live",
+            read_sysctl("/proc/sys/kernel/hostname"),
+            read_sysctl("/proc/sys/kernel/osrelease"),
+        );
+        description.observer_pid = Some(std::process::id());
         Ok(Self {
-            description: SourceDescription::new(
-                "live",
-                read_sysctl("/proc/sys/kernel/hostname"),
-                read_sysctl("/proc/sys/kernel/osrelease"),
-            ),
+            description,
+            watch: watching::Watch::default(),
             #[cfg(feature = "bpf")]
             hooks: hooks::Hooks::default(),
         })
+    }
+
+    /// Remembers connections that ended in at most so much memory, instead of
+    /// [`Recorder::DEFAULT_MEMORY_LIMIT`](super::Recorder::DEFAULT_MEMORY_LIMIT).
+    #[must_use]
+    pub fn with_memory_limit(mut self, bytes: usize) -> Self {
+        self.watch.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Follows the ends of system calls too, where connections are followed. It tells the error of an attempt that never
+    /// left this host where it is otherwise worked out, and on Linux before 6.3 who accepted a connection where otherwise
+    /// the listener's owner is told. It costs some nanoseconds for every system call of the host.
+    #[must_use]
+    pub fn with_system_calls(mut self) -> Self {
+        self.watch.system_calls = true;
+        self
     }
 }
 
@@ -171,9 +208,37 @@ impl Source for LiveSource {
         }
     }
 
+    fn observe(&self) -> Result<Observation> {
+        self.watch.observe()
+    }
+
+    fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        Ok(self.watch.observed(since))
+    }
+
+    fn connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        self.watch.connections(span, filter, visit)
+    }
+
+    fn sockets(&self, _at: &Moment) -> Result<SocketSnapshot> {
+        self.watch.sockets()
+    }
+
+    fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
+        self.watch.changes(after, patience, cancel)
+    }
+
     #[cfg(feature = "bpf")]
     fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(hooks::probe())
+        let mut hooks = hooks::probe();
+        hooks.extend(flow::probe());
+        hooks.push(HookStatus::works(Hook::SockDiag));
+        Ok(hooks)
     }
 
     #[cfg(not(feature = "bpf"))]
@@ -184,6 +249,7 @@ impl Source for LiveSource {
             missing(Hook::Tcx),
             missing(Hook::Clsact),
             missing(Hook::Xdp),
+            HookStatus::works(Hook::SockDiag),
         ])
     }
 

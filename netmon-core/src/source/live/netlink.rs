@@ -43,8 +43,8 @@ impl NetlinkDeserializable for RawReply {
     }
 }
 
-fn connect() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+pub(super) fn connect(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     Ok(socket)
@@ -52,10 +52,10 @@ fn connect() -> io::Result<Socket> {
 
 /// Whether rtnetlink can be used at all, which a sandbox may forbid.
 pub(super) fn check() -> Result<()> {
-    connect().map(drop).map_err(kernel_error("open a netlink socket"))
+    connect(NETLINK_ROUTE).map(drop).map_err(kernel_error("open a netlink socket"))
 }
 
-fn malformed(error: impl std::fmt::Display) -> io::Error {
+pub(super) fn malformed(error: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
@@ -69,7 +69,7 @@ fn ask(request: RouteNetlinkMessage, flags: u16, mut read: impl FnMut(&[u8])) ->
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
 
-    let socket = connect()?;
+    let socket = connect(NETLINK_ROUTE)?;
     socket.send(&bytes, 0)?;
     loop {
         let (datagram, _) = socket.recv_from_full()?;
@@ -115,7 +115,7 @@ fn dump<T>(request: &RouteNetlinkMessage, read: impl Fn(&[u8]) -> Option<T>) -> 
 }
 
 /// The attributes behind a header of this length; what is cut off in the middle ends the list.
-fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+pub(super) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(payload.get(header..).unwrap_or_default()).map_while(std::result::Result::ok)
 }
 

@@ -1,29 +1,11 @@
-//! Facts: what the kernel told us, with its own time. A [`Source`](crate::Source) delivers them; answers are computed
-//! from them.
+//! Interfaces, and what was counted on them.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{Hook, Moment};
 use crate::clean::CleanText;
-
-/// A moment on the host's two clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Moment {
-    /// Nanoseconds since boot, suspended time included (`CLOCK_BOOTTIME`). Durations are differences of this.
-    pub boot_ns: u64,
-    /// The wall clock at that moment, which may be stepped.
-    pub wall: Timestamp,
-}
-
-impl Moment {
-    /// The time from an earlier moment to this one; zero if it is not earlier.
-    pub fn since(&self, earlier: &Self) -> Duration {
-        Duration::from_nanos(self.boot_ns.saturating_sub(earlier.boot_ns))
-    }
-}
 
 /// The state of all interfaces of a network namespace at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -257,64 +239,6 @@ impl fmt::Display for Direction {
     }
 }
 
-/// A way of observing, each usable or missing on its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Hook {
-    /// The kernel's own interface counters, by rtnetlink.
-    InterfaceCounters,
-    /// tcx links in both directions, as a whole.
-    Tcx,
-    /// A tcx link on received packets.
-    TcxIngress,
-    /// A tcx link on packets about to be sent.
-    TcxEgress,
-    /// Filters of the clsact queueing discipline in both directions, as a whole.
-    Clsact,
-    /// A clsact filter on received packets.
-    ClsactIngress,
-    /// A clsact filter on packets about to be sent.
-    ClsactEgress,
-    /// An XDP link, on received packets.
-    Xdp,
-}
-
-impl Hook {
-    /// Its name in JSON and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::InterfaceCounters => "interface_counters",
-            Self::Tcx => "tcx",
-            Self::TcxIngress => "tcx_ingress",
-            Self::TcxEgress => "tcx_egress",
-            Self::Clsact => "clsact",
-            Self::ClsactIngress => "clsact_ingress",
-            Self::ClsactEgress => "clsact_egress",
-            Self::Xdp => "xdp",
-        }
-    }
-
-    /// Where a kind of hook (`Tcx`, `Clsact`, `Xdp`) counts one direction; `None` where it has no place for that.
-    pub(crate) fn place(self, direction: Direction) -> Option<Self> {
-        match (self, direction) {
-            (Self::Tcx, Direction::Incoming) => Some(Self::TcxIngress),
-            (Self::Tcx, Direction::Outgoing) => Some(Self::TcxEgress),
-            (Self::Clsact, Direction::Incoming) => Some(Self::ClsactIngress),
-            (Self::Clsact, Direction::Outgoing) => Some(Self::ClsactEgress),
-            (Self::Xdp, Direction::Incoming) => Some(Self::Xdp),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
 /// What one attached program of ours counted since it was attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -437,58 +361,6 @@ impl ByProtocol<TrafficCounters> {
             total.add(counters);
         }
         total
-    }
-}
-
-/// Whether a hook can be used on this host by this process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[non_exhaustive]
-pub struct HookStatus {
-    /// The hook.
-    pub hook: Hook,
-    /// Whether it works.
-    pub status: Status,
-    /// Why not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// What would make it work.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
-}
-
-impl HookStatus {
-    /// A hook that works.
-    pub fn works(hook: Hook) -> Self {
-        Self { hook, status: Status::Works, reason: None, fix: None }
-    }
-
-    /// A hook that does not, and why.
-    pub fn missing(hook: Hook, reason: impl Into<String>, fix: Option<String>) -> Self {
-        Self { hook, status: Status::Missing, reason: Some(reason.into()), fix }
-    }
-}
-
-/// Whether something works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Fully.
-    Works,
-    /// By a fallback, with less.
-    Degraded,
-    /// Not at all.
-    Missing,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Works => "works",
-            Self::Degraded => "degraded",
-            Self::Missing => "missing",
-        })
     }
 }
 

@@ -1,0 +1,720 @@
+//! Records of BPF programs as facts: who each process is, what each change means.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{SocketAddr, UdpSocket},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use netmon_bpf::flow::{
+    self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Record, SocketRecord,
+};
+
+use super::{
+    capabilities_fix,
+    hooks::missing_privilege,
+    process::{Cgroup, CgroupNames, ProcessTable},
+    sock_diag,
+};
+use crate::{
+    answer::MissingHook,
+    clean::CleanText,
+    error::{Error, Result},
+    fact::{
+        Attribution, BootTime, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact,
+        ConnectionState, Hook, HookStatus, Observed, Process, Protocol, SocketFact, SocketSnapshot, TcpFact,
+        TcpState, Thread, Traffic,
+    },
+};
+
+/// After how long without a datagram a flow has ended.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
+
+const ECANCELED: i32 = 125;
+const EADDRNOTAVAIL: i32 = 99;
+
+/// What came out of the ring.
+#[derive(Debug, Default)]
+pub(super) struct Drained {
+    /// In order; whether each tells of an end.
+    pub(super) changes: Vec<(bool, ConnectionFact)>,
+    /// Records that were lost since the last time.
+    pub(super) lost: u64,
+}
+
+/// The programs, and what is known of those whom their records name.
+#[derive(Debug)]
+pub(super) struct Following {
+    monitor: FlowMonitor,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    processes: HashMap<ProcessKey, Arc<Process>>,
+    table: ProcessTable,
+    cgroups: CgroupNames,
+    /// Ports that somebody listens on, by network namespace: tells which connections, older than the programs, came in.
+    listeners: HashSet<(u32, u16)>,
+    /// Datagram sockets with several peers: what their flows have in common.
+    datagram_sockets: HashMap<u64, ConnectionFact>,
+    /// Those of them that are closed.
+    closed_sockets: HashMap<u64, BootTime>,
+    lost: u64,
+    own_netns: u32,
+}
+
+/// A process from one exec to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct ProcessKey {
+    pid: u32,
+    exec_id: u32,
+    start_ns: u64,
+}
+
+impl ProcessKey {
+    fn new(process: &flow::Process) -> Self {
+        Self { pid: process.pid, exec_id: process.exec_id, start_ns: process.start_ns }
+    }
+}
+
+impl Following {
+    /// Attaches the programs, or only the iterators.
+    pub(super) fn attach(only_iterators: bool, system_calls: bool) -> netmon_bpf::Result<Self> {
+        let mut options = FlowOptions::default();
+        if system_calls {
+            options.hooks.push(flow::Hook::SystemCalls);
+        }
+        options.idle = IDLE;
+        if only_iterators {
+            options.hooks = vec![flow::Hook::SocketIterator, flow::Hook::TcpIterator];
+        }
+        let monitor = FlowMonitor::attach(&options)?;
+        let known = Known { own_netns: sock_diag::network_namespace(), ..Known::default() };
+        Ok(Self { monitor, known: Mutex::new(known) })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether sockets can be listed.
+    pub(super) fn lists_sockets(&self) -> bool {
+        self.monitor.has(flow::Hook::SocketIterator)
+    }
+
+    /// Whether those that nobody holds are among them.
+    pub(super) fn lists_orphans(&self) -> bool {
+        self.monitor.has(flow::Hook::TcpIterator)
+    }
+
+    /// What takes part, and what does not.
+    pub(super) fn observed(&self) -> Observed {
+        let mut observed = Observed::default();
+        for (hook, result) in self.monitor.hooks() {
+            match result {
+                Ok(()) => observed.active_hooks.push(name(*hook)),
+                Err(error) => observed.missing_hooks.push(missing(*hook, error)),
+            }
+        }
+        observed
+    }
+
+    /// Blocks until there is much to take, or for this long.
+    pub(super) fn wait(&self, timeout: Duration) {
+        if let Err(error) = self.monitor.wait(timeout) {
+            tracing::warn!("cannot wait for records of connections: {error}");
+            std::thread::sleep(timeout);
+        }
+    }
+
+    /// Ends such a wait, now or the next one.
+    pub(super) fn interrupt(&self) {
+        self.monitor.interrupt();
+    }
+
+    /// Tells of beginnings too from now on.
+    pub(super) fn tell_opened(&self) -> Result<()> {
+        self.monitor.tell_opened(true).map_err(kernel_error)
+    }
+
+    /// Takes what the ring holds.
+    pub(super) fn drain(&self) -> Result<Drained> {
+        // Before the ring is emptied, or what is lost while that is done would belong to what comes later.
+        let lost = self.monitor.lost().map_err(kernel_error)?;
+        let mut known = self.known();
+        let records = self.monitor.take().map_err(kernel_error)?;
+        let mut drained = Drained::default();
+        for record in records {
+            match record {
+                Record::Process(record) => known.introduce(&record),
+                Record::Connection(record) => {
+                    let ended = record.change() == flow::Change::Ended;
+                    drained.changes.push((ended, known.changed(&record)));
+                }
+            }
+        }
+        let total = lost.ended + lost.opened;
+        drained.lost = total.saturating_sub(known.lost);
+        known.lost = total;
+        Ok(drained)
+    }
+
+    /// The further flows of datagram sockets that have ended since, taken out of the kernel's table.
+    pub(super) fn ended_flows(&self, now: BootTime) -> Result<Vec<ConnectionFact>> {
+        let flows = self.monitor.flows().map_err(kernel_error)?;
+        if flows.is_empty() {
+            self.known().closed_sockets.clear();
+            return Ok(Vec::new());
+        }
+        let idle = |flow: &Flow| now.ns().saturating_sub(flow.last_seen_ns) > nanoseconds(IDLE);
+        let unknown = {
+            let known = self.known();
+            let is_unknown = |key: &FlowKey| !known.datagram_sockets.contains_key(&key.cookie);
+            flows.iter().any(|(key, flow)| idle(flow) && is_unknown(key))
+        };
+        if unknown {
+            // Their sockets were not listed since they had several peers.
+            self.list(&mut Vec::new(), false)?;
+        }
+        let mut known = self.known();
+        let mut ended = Vec::new();
+        for (key, flow) in flows {
+            let socket_closed = known.closed_sockets.get(&key.cookie).copied();
+            if (socket_closed.is_some() || idle(&flow)) && self.monitor.remove_flow(&key) {
+                let mut fact = known.further_flow(&key, &flow);
+                fact.state = ConnectionState::Closed;
+                match socket_closed {
+                    Some(closed) if !idle(&flow) => {
+                        fact.closed = Some(closed);
+                        fact.closed_by = Some(ClosedBy::Local);
+                    }
+                    _ => {
+                        fact.closed = fact.last_seen;
+                        fact.closed_by = Some(ClosedBy::Idle);
+                    }
+                }
+                ended.push(fact);
+            }
+        }
+        let Known { closed_sockets, datagram_sockets, .. } = &mut *known;
+        closed_sockets.retain(|cookie, _| {
+            // All its flows are taken out.
+            datagram_sockets.remove(cookie);
+            false
+        });
+        Ok(ended)
+    }
+
+    /// All sockets by `sock_diag` and `/proc`, where there is no iterator.
+    pub(super) fn list_without_iterator(&self) -> Result<SocketSnapshot> {
+        let mut snapshot = sock_diag::snapshot(&self.known().table)?;
+        let Observed { active_hooks, missing_hooks, .. } = self.observed();
+        snapshot.observed.active_hooks.extend(active_hooks);
+        snapshot.observed.missing_hooks.extend(missing_hooks);
+        Ok(snapshot)
+    }
+
+    /// Appends every socket that processes hold, in all network namespaces, and with `orphans` those that nobody holds, in
+    /// this: there may be very many of them that only wait for stray packets.
+    pub(super) fn list(&self, sockets: &mut Vec<SocketFact>, orphans: bool) -> Result<()> {
+        let flows = self.monitor.flows().map_err(kernel_error)?;
+        let mut known = self.known();
+        let known = &mut *known;
+        known.datagram_sockets.retain(|_, fact| fact.is_over());
+
+        let mut listing = Listing {
+            known: &mut *known,
+            sockets: &mut *sockets,
+            rows: HashMap::new(),
+            unasked: Vec::new(),
+            listeners: HashSet::new(),
+        };
+        self.monitor.sockets(|record| listing.held(record)).map_err(kernel_error)?;
+        if orphans && self.lists_orphans() {
+            self.monitor.orphans(|record| listing.orphan(record)).map_err(kernel_error)?;
+        }
+        listing.finish();
+        for (key, flow) in flows {
+            if known.datagram_sockets.contains_key(&key.cookie) {
+                sockets.push(SocketFact::new(known.further_flow(&key, &flow)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A list of sockets while the iterators tell of them, one record after the other.
+struct Listing<'a> {
+    known: &'a mut Known,
+    sockets: &'a mut Vec<SocketFact>,
+    /// By socket and, as a datagram socket may have a row of its own for what could not be told apart, peer.
+    rows: HashMap<(u64, bool), usize>,
+    /// Connections older than the programs: whether they came in shows when all listeners are known.
+    unasked: Vec<usize>,
+    listeners: HashSet<(u32, u16)>,
+}
+
+impl Listing<'_> {
+    fn held(&mut self, record: &SocketRecord) {
+        let key = (record.connection.cookie, record.connection.peer_unknown());
+        let at = match self.rows.get(&key) {
+            Some(at) => *at,
+            None => {
+                self.push(record);
+                self.rows.insert(key, self.sockets.len() - 1);
+                self.sockets.len() - 1
+            }
+        };
+        self.known.add_holder(&mut self.sockets[at], record);
+    }
+
+    /// It may have been accepted, or given up, between the two lists.
+    fn orphan(&mut self, record: &SocketRecord) {
+        if !self.rows.contains_key(&(record.connection.cookie, false)) {
+            self.push(record);
+        }
+    }
+
+    fn push(&mut self, record: &SocketRecord) {
+        let connection = &record.connection;
+        if connection.role() == flow::Role::Listener || connection.state == TcpState::Listen as u8 {
+            self.listeners.insert((connection.netns, connection.local().port()));
+        } else if connection.role() == flow::Role::Unknown {
+            self.unasked.push(self.sockets.len());
+        }
+        self.sockets.push(self.known.socket(record));
+    }
+
+    fn finish(self) {
+        self.known.listeners = self.listeners;
+        for at in self.unasked {
+            let fact = &mut self.sockets[at].connection;
+            if fact.protocol == Protocol::Tcp && fact.remote.is_some() {
+                fact.direction = self.known.direction_by_port(fact.netns, fact.local.port());
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Remembers what a process record tells.
+    fn introduce(&mut self, record: &flow::ProcessRecord) {
+        let mut process = from_identity(&record.process);
+        let text = |bytes: Vec<u8>| (!bytes.is_empty()).then(|| CleanText::from_bytes(&bytes));
+        process.exe = text(record.exe());
+        process.cmdline = text(record.arguments());
+        process.parent_pid = Some(record.parent_pid);
+        let cgroup = record.cgroup();
+        // At the root there is no group, or the host keeps its groups in the hierarchies of before.
+        if cgroup != b"/" {
+            Cgroup::new(&cgroup).describe(&mut process);
+        }
+        self.table.enrich(&mut process);
+        if process.cgroup.is_none() {
+            Cgroup::new(&cgroup).describe(&mut process);
+        }
+        self.remember(ProcessKey::new(&record.process), Arc::new(process));
+    }
+
+    fn remember(&mut self, key: ProcessKey, process: Arc<Process>) {
+        const REMEMBERED: usize = 65_536;
+        if self.processes.len() >= REMEMBERED {
+            // Those that a fact names stay.
+            self.processes.retain(|_, process| Arc::strong_count(process) > 1);
+            if self.processes.len() >= REMEMBERED {
+                self.processes.clear();
+            }
+        }
+        self.processes.insert(key, process);
+    }
+
+    /// Who that is; one allocation for all its connections.
+    fn process(&mut self, identity: &flow::Process) -> Option<Arc<Process>> {
+        if !identity.is_known() {
+            return None;
+        }
+        let key = ProcessKey::new(identity);
+        let named_anew = match self.processes.get(&key) {
+            Some(known) if is_named(known, identity.comm()) => {
+                return Some(Arc::clone(known));
+            }
+            // It calls itself otherwise now.
+            Some(known) => Some(Process {
+                comm: CleanText::from_bytes(identity.comm()),
+                uid: Some(identity.uid),
+                ..(**known).clone()
+            }),
+            None => None,
+        };
+        let process = Arc::new(named_anew.unwrap_or_else(|| {
+            let mut process = from_identity(identity);
+            if let Some(cgroup) = self.cgroups.find(identity.cgroup_id).filter(|cgroup| cgroup.path != "/") {
+                cgroup.describe(&mut process);
+            }
+            self.table.enrich(&mut process);
+            process
+        }));
+        self.remember(key, Arc::clone(&process));
+        Some(process)
+    }
+
+    /// The connection of a record, as far as every kind of record tells.
+    fn connection(&mut self, record: &ConnectionRecord) -> ConnectionFact {
+        let (protocol, tcp_state) = match record.protocol {
+            6 => (Protocol::Tcp, TcpState::from_kernel(record.state)),
+            17 => (Protocol::Udp, None),
+            _ => (Protocol::Icmp, None),
+        };
+        let mut fact = ConnectionFact::new(record.cookie, protocol, ConnectionState::Open, record.local());
+        fact.opened = BootTime::from_ns(record.opened_ns);
+        fact.established = BootTime::from_ns(record.established_ns);
+        fact.last_seen = BootTime::from_ns(record.last_seen_ns);
+        fact.netns = record.netns;
+        fact.process = self.process(&record.owner);
+        if fact.process.is_some() && record.owner.tid != record.owner.pid && record.owner.tid != 0 {
+            let comm = CleanText::from_bytes(record.owner.thread_comm());
+            fact.thread = Some(Arc::new(Thread { tid: record.owner.tid, comm }));
+        }
+        fact.attribution = match record.attribution() {
+            flow::Attribution::Exact => Attribution::Exact,
+            flow::Attribution::Inherited => Attribution::Inherited,
+            flow::Attribution::Snapshot => Attribution::Snapshot,
+            flow::Attribution::Unknown => Attribution::Unknown,
+        };
+        fact.last_user = self.process(&record.last_user);
+        let remote = record.remote();
+        let has_peer = !record.peer_unknown() && (remote.port() != 0 || !remote.ip().is_unspecified());
+        fact.remote = has_peer.then_some(remote);
+        fact.direction = match record.role() {
+            flow::Role::Client => ConnectionDirection::Outbound,
+            flow::Role::Server => ConnectionDirection::Inbound,
+            flow::Role::Unknown if has_peer && protocol == Protocol::Tcp => {
+                self.direction_by_port(record.netns, record.local().port())
+            }
+            flow::Role::Unknown | flow::Role::Listener => ConnectionDirection::None,
+        };
+        fact.traffic = Some(Traffic {
+            payload_bytes_sent: record.bytes_sent,
+            payload_bytes_received: record.bytes_received,
+            packets_sent: record.packets_sent,
+            packets_received: record.packets_received,
+        });
+        fact.tcp = tcp_state.map(|state| {
+            let mut tcp = TcpFact::new(state);
+            tcp.rtt_us = (record.rtt_us != 0).then_some(record.rtt_us);
+            tcp.retransmits = record.retransmits;
+            tcp
+        });
+        fact
+    }
+
+    /// Who began a connection that is older than the programs: it came in if somebody listens on its port.
+    fn direction_by_port(&self, netns: u32, port: u16) -> ConnectionDirection {
+        if self.listeners.contains(&(netns, port)) {
+            ConnectionDirection::Inbound
+        } else {
+            ConnectionDirection::Outbound
+        }
+    }
+
+    /// The connection of a record of the ring.
+    fn changed(&mut self, record: &ConnectionRecord) -> ConnectionFact {
+        let mut fact = self.connection(record);
+        if record.change() != flow::Change::Ended {
+            if fact.protocol == Protocol::Tcp {
+                let established = record.change() == flow::Change::Established;
+                fact.state = if established { ConnectionState::Open } else { ConnectionState::Opening };
+                let state = if established { TcpState::Established } else { TcpState::SynSent };
+                fact.tcp = fact.tcp.map(|tcp| TcpFact { state, ..tcp });
+            }
+            return fact;
+        }
+        fact.closed = BootTime::from_ns(record.at_ns);
+        match fact.protocol {
+            Protocol::Tcp => self.ended_tcp(record, &mut fact),
+            _ => self.ended_flow(record, &mut fact),
+        }
+        fact
+    }
+
+    fn ended_tcp(&self, record: &ConnectionRecord, fact: &mut ConnectionFact) {
+        let told = (record.error != 0).then(|| ConnectionError::told(record.error));
+        let was = TcpState::from_kernel(record.state).unwrap_or(TcpState::Close);
+        if record.never_sent() {
+            fact.state = ConnectionState::Failed;
+            fact.error = told.or_else(|| Some(ConnectionError::inferred(self.why_never_sent(fact))));
+            fact.tcp = None;
+            return;
+        }
+        match was {
+            TcpState::SynSent | TcpState::SynReceived => {
+                fact.state = ConnectionState::Failed;
+                // Without an error of the kernel's the process itself gave it up.
+                fact.error = told.or_else(|| Some(ConnectionError::inferred(Some(ECANCELED))));
+            }
+            _ => {
+                fact.state = ConnectionState::Closed;
+                fact.error = told;
+                fact.closed_by = Some(closed_by(was, record.error));
+            }
+        }
+    }
+
+    /// What the kernel says to another attempt to reach the same peer, without sending anything: connecting a datagram
+    /// socket looks for the route alone.
+    fn why_never_sent(&self, fact: &ConnectionFact) -> Option<i32> {
+        let remote = fact.remote.filter(|_| fact.netns == self.own_netns)?;
+        let any: SocketAddr = match remote {
+            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+            SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+        };
+        match UdpSocket::bind(any).ok()?.connect(remote) {
+            Err(error) => error.raw_os_error(),
+            // There is a way, and still no port was taken on this side: there was none.
+            Ok(()) => (fact.local.port() == 0).then_some(EADDRNOTAVAIL),
+        }
+    }
+
+    fn ended_flow(&mut self, record: &ConnectionRecord, fact: &mut ConnectionFact) {
+        fact.error = (record.error != 0).then(|| ConnectionError::told(record.error));
+        let nothing_went = record.packets_sent == 0 && record.packets_received == 0;
+        fact.state = if nothing_went && (fact.error.is_some() || !record.connected()) {
+            ConnectionState::Failed
+        } else {
+            ConnectionState::Closed
+        };
+        if fact.state == ConnectionState::Failed {
+            let inferred = || ConnectionError::inferred(self.why_never_sent(fact));
+            fact.error = Some(fact.error.unwrap_or_else(inferred));
+        } else if record.idle() {
+            fact.closed = fact.last_seen;
+            fact.closed_by = Some(ClosedBy::Idle);
+        } else {
+            fact.closed_by = Some(ClosedBy::Local);
+        }
+        if record.socket_closed() && record.more_peers() && !record.peer_unknown() {
+            if let Some(closed) = BootTime::from_ns(record.at_ns) {
+                self.closed_sockets.insert(record.cookie, closed);
+            }
+            self.datagram_sockets.insert(record.cookie, fact.clone());
+        }
+    }
+
+    /// A flow with a peer beyond the first of its socket.
+    fn further_flow(&self, key: &FlowKey, flow: &Flow) -> ConnectionFact {
+        let mut fact = match self.datagram_sockets.get(&key.cookie) {
+            Some(socket) => socket.clone(),
+            None => {
+                let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+                ConnectionFact::new(key.cookie, Protocol::Udp, ConnectionState::Open, unspecified)
+            }
+        };
+        fact.state = ConnectionState::Open;
+        fact.remote = Some(key.remote());
+        fact.opened = BootTime::from_ns(flow.opened_ns);
+        fact.last_seen = BootTime::from_ns(flow.last_seen_ns);
+        fact.closed = None;
+        fact.closed_by = None;
+        fact.direction = match flow.role() {
+            flow::Role::Server => ConnectionDirection::Inbound,
+            _ => ConnectionDirection::Outbound,
+        };
+        fact.error = (flow.error != 0).then(|| ConnectionError::told(flow.error));
+        fact.traffic = Some(Traffic {
+            payload_bytes_sent: flow.bytes_sent,
+            payload_bytes_received: flow.bytes_received,
+            packets_sent: flow.packets_sent,
+            packets_received: flow.packets_received,
+        });
+        fact
+    }
+
+    /// A socket that an iterator found.
+    fn socket(&mut self, record: &SocketRecord) -> SocketFact {
+        let mut fact = self.connection(&record.connection);
+        let connection = &record.connection;
+        if fact.process.is_none() && record.holder.is_known() {
+            fact.process = self.process(&record.holder);
+            fact.attribution = Attribution::Snapshot;
+        }
+        fact.state = match fact.protocol {
+            Protocol::Tcp if connection.never_sent() => {
+                fact.error = Some(ConnectionError::inferred(None));
+                fact.tcp = None;
+                ConnectionState::Failed
+            }
+            Protocol::Tcp => fact.tcp.map_or(ConnectionState::Closed, |tcp| tcp.state.connection_state()),
+            _ if fact.remote.is_none() && fact.opened.is_none() => ConnectionState::Listening,
+            _ => {
+                fact.error = (connection.error != 0).then(|| ConnectionError::told(connection.error));
+                ConnectionState::Open
+            }
+        };
+        if fact.state == ConnectionState::Listening {
+            fact.direction = ConnectionDirection::None;
+            fact.traffic = None;
+        }
+        if connection.more_peers() {
+            self.datagram_sockets.insert(connection.cookie, fact.clone());
+        }
+        let mut socket = SocketFact::new(fact);
+        socket.inode = record.inode;
+        if socket.connection.protocol == Protocol::Tcp {
+            socket.receive_queue = Some(record.receive_queue);
+            socket.send_queue = Some(record.send_queue);
+        }
+        socket
+    }
+
+    /// Adds the process whose descriptor this is, where it is not the owner alone.
+    fn add_holder(&mut self, socket: &mut SocketFact, record: &SocketRecord) {
+        let owner = &record.connection.owner;
+        if ProcessKey::new(owner) == ProcessKey::new(&record.holder) && socket.holders.is_empty() {
+            return;
+        }
+        let Some(holder) = self.process(&record.holder) else { return };
+        if !socket.holders.iter().any(|known| Arc::ptr_eq(known, &holder)) {
+            socket.holders.push(holder);
+        }
+    }
+}
+
+/// Whether this is still its name. Most names are clean as they are.
+fn is_named(process: &Process, comm: &[u8]) -> bool {
+    process.comm.as_str().as_bytes() == comm || process.comm == CleanText::from_bytes(comm)
+}
+
+fn from_identity(identity: &flow::Process) -> Process {
+    let mut process = Process::new(identity.pid, CleanText::from_bytes(identity.comm()));
+    process.started = BootTime::from_ns(identity.start_ns);
+    process.uid = Some(identity.uid);
+    process
+}
+
+/// Who ended a connection that was established, by its last state before.
+fn closed_by(was: TcpState, errno: i32) -> ClosedBy {
+    const EPIPE: i32 = 32;
+    const ECONNRESET: i32 = 104;
+    const ETIMEDOUT: i32 = 110;
+    const EHOSTUNREACH: i32 = 113;
+    match (was, errno) {
+        (_, ETIMEDOUT | EHOSTUNREACH) => ClosedBy::Timeout,
+        // This side ended first; that the other one answered by a reset changes nothing.
+        (TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::TimeWait, _) => {
+            ClosedBy::Local
+        }
+        (TcpState::CloseWait | TcpState::LastAck, _) | (_, ECONNRESET | EPIPE) => ClosedBy::Remote,
+        _ => ClosedBy::Local,
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn kernel_error(error: netmon_bpf::Error) -> Error {
+    let errno = error.errno();
+    let source = errno.map_or_else(|| std::io::Error::other(error), std::io::Error::from_raw_os_error);
+    Error::Kernel { action: "read what the programs tell of connections", source }
+}
+
+/// The hook's name in answers.
+fn name(hook: flow::Hook) -> Hook {
+    match hook {
+        flow::Hook::SetState => Hook::SetState,
+        flow::Hook::SendLength => Hook::SendLength,
+        flow::Hook::ReceiveLength => Hook::ReceiveLength,
+        flow::Hook::ErrorReport => Hook::ErrorReport,
+        flow::Hook::Connect => Hook::Connect,
+        flow::Hook::SendMessage => Hook::SendMessage,
+        flow::Hook::ReceiveMessage => Hook::ReceiveMessage,
+        flow::Hook::Release => Hook::SockRelease,
+        flow::Hook::Packets => Hook::DatagramPackets,
+        flow::Hook::SystemCalls => Hook::SysExit,
+        flow::Hook::SocketIterator => Hook::SocketIterator,
+        flow::Hook::TcpIterator => Hook::TcpIterator,
+    }
+}
+
+/// What cannot be known without a hook.
+fn hides(hook: flow::Hook) -> &'static str {
+    match hook {
+        flow::Hook::SetState => "how TCP connections ended, and those that ended meanwhile",
+        flow::Hook::SendLength | flow::Hook::ReceiveLength => {
+            "which process uses what another one accepted, and the bytes of datagrams"
+        }
+        flow::Hook::Packets => "bytes of datagrams",
+        flow::Hook::SystemCalls => {
+            "who accepted what was not used yet, and why attempts never left this host"
+        }
+        flow::Hook::ErrorReport => "errors of datagrams",
+        flow::Hook::Connect => "attempts that never left this host, and who connected UDP sockets",
+        flow::Hook::SendMessage => "to whom unconnected UDP sockets send",
+        flow::Hook::ReceiveMessage => "from whom unconnected UDP sockets receive",
+        flow::Hook::Release => "UDP and ICMP flows that ended meanwhile",
+        flow::Hook::SocketIterator => "who owns what is older than the monitor, and other network namespaces",
+        flow::Hook::TcpIterator => "TCP sockets that no process holds",
+    }
+}
+
+fn missing(hook: flow::Hook, error: &netmon_bpf::Error) -> MissingHook {
+    MissingHook {
+        hook: name(hook),
+        reason: reason(hook, error),
+        hides: hides(hook).to_owned(),
+        fix: fix(error),
+    }
+}
+
+/// All hooks as missing for one reason.
+pub(super) fn all_missing(error: &netmon_bpf::Error) -> MissingHook {
+    MissingHook {
+        hook: Hook::SetState,
+        reason: reason(flow::Hook::SetState, error),
+        hides:
+            "connections that ended meanwhile, failures, exact owners, UDP peers and other network namespaces"
+                .to_owned(),
+        fix: fix(error),
+    }
+}
+
+fn reason(hook: flow::Hook, error: &netmon_bpf::Error) -> String {
+    use std::error::Error as _;
+    match error {
+        netmon_bpf::Error::NotPermitted { .. } => missing_privilege(true),
+        netmon_bpf::Error::Unsupported { .. } if error.errno().is_some() => {
+            format!("this kernel does not have it; Linux {} and later do", since(hook))
+        }
+        _ => match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn fix(error: &netmon_bpf::Error) -> Option<String> {
+    matches!(error, netmon_bpf::Error::NotPermitted { .. }).then(capabilities_fix)
+}
+
+/// The first kernel that has it in the form that is used.
+fn since(hook: flow::Hook) -> &'static str {
+    match hook {
+        flow::Hook::SendLength | flow::Hook::ReceiveLength => "6.3",
+        flow::Hook::ErrorReport => "5.14",
+        flow::Hook::SocketIterator | flow::Hook::TcpIterator => "5.12",
+        _ => "5.10",
+    }
+}
+
+/// Each hook tried for real.
+pub(super) fn probe() -> Vec<HookStatus> {
+    flow::Hook::probe_all()
+        .into_iter()
+        .map(|(hook, result)| match result {
+            Ok(()) => HookStatus::works(name(hook)),
+            Err(error) => HookStatus::missing(name(hook), reason(hook, &error), fix(&error)),
+        })
+        .collect()
+}

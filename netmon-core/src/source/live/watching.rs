@@ -1,0 +1,493 @@
+//! Observing connections while somebody asks: a recorder, and the thread that feeds it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+#[cfg(feature = "bpf")]
+use super::flow::{self, Following};
+use super::{now, process::ProcessTable, sock_diag};
+use crate::{
+    answer::MissingHook,
+    control::Cancel,
+    error::Result,
+    fact::{
+        BootTime, ClosedBy, ConnectionFact, ConnectionState, Hook, Moment, Observed, Protocol, SocketFact,
+        SocketSnapshot,
+    },
+    filter::Filter,
+    source::{ChangeCursor, Changes, Observation, Recorder, Sighting, Span},
+};
+
+/// How often the counters of open connections are read while something is recorded, at most.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Reading them may take one part in so many of the time.
+const SAMPLE_SHARE: u32 = 500;
+/// How long records may wait in the ring while nobody asks, and while somebody watches.
+const LAZY: Duration = Duration::from_millis(500);
+const EAGER: Duration = Duration::from_millis(50);
+/// Records are taken this often at most.
+const BREATH: Duration = Duration::from_millis(10);
+/// How often flows are looked at for idleness.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Who observes, if anybody does.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    current: Mutex<Weak<Watching>>,
+    pub(super) memory_limit: Option<usize>,
+    pub(super) system_calls: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    /// Joins who observes, or begins.
+    pub(super) fn observe(&self) -> Result<Observation> {
+        let mut current = lock(&self.current);
+        let watching = match current.upgrade() {
+            Some(watching) => watching,
+            None => {
+                let watching = Watching::begin(self)?;
+                *current = Arc::downgrade(&watching);
+                watching
+            }
+        };
+        drop(current);
+        watching.shared.pump()?;
+        // Differences are taken from this moment on.
+        let from = watching.shared.sample()?;
+        let cursor = watching.shared.recorder.cursor();
+        Ok(Observation { from, cursor, guard: Box::new(watching) })
+    }
+
+    fn current(&self) -> Option<Arc<Watching>> {
+        lock(&self.current).upgrade()
+    }
+
+    pub(super) fn observed(&self, since: Option<Duration>) -> Option<Span> {
+        self.current()?.shared.recorder.observed(since, &now())
+    }
+
+    /// What was seen in a span; without an observer, what is open now.
+    pub(super) fn connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        match self.current() {
+            Some(watching) => watching.shared.connections(span, filter, visit),
+            None => {
+                let SocketSnapshot { at, sockets, observed } = list_once()?;
+                for fact in connections_of(sockets, &at) {
+                    if !fact.is_over() && filter.matches(&fact) {
+                        visit(Sighting { fact: &fact, before: None });
+                    }
+                }
+                Ok(observed)
+            }
+        }
+    }
+
+    pub(super) fn sockets(&self) -> Result<SocketSnapshot> {
+        match self.current() {
+            Some(watching) => {
+                watching.shared.pump()?;
+                watching.shared.list()
+            }
+            None => list_once(),
+        }
+    }
+
+    pub(super) fn changes(
+        &self,
+        after: ChangeCursor,
+        patience: Duration,
+        cancel: &Cancel,
+    ) -> Result<Changes> {
+        match self.current() {
+            Some(watching) => watching.shared.changes(after, patience, cancel),
+            // Nobody observes, so nothing changes.
+            None => Ok(Changes { connections: Vec::new(), next: after, missed: 0, at: now() }),
+        }
+    }
+}
+
+/// All sockets, by the iterators where they can be used, without recording anything.
+fn list_once() -> Result<SocketSnapshot> {
+    Backend::open(true, false).list(true)
+}
+
+/// Where connections are seen.
+enum Backend {
+    #[cfg(feature = "bpf")]
+    Following(Box<Following>),
+    /// The kernel's list of sockets and `/proc`, looked at from time to time.
+    Looking(Box<Looking>),
+}
+
+struct Looking {
+    table: ProcessTable,
+    missing: MissingHook,
+    /// The connections at the last look, by cookie.
+    before: Mutex<HashMap<u64, ConnectionFact>>,
+    looked: AtomicBool,
+}
+
+impl Backend {
+    #[cfg(feature = "bpf")]
+    fn open(only_iterators: bool, system_calls: bool) -> Self {
+        match Following::attach(only_iterators, system_calls) {
+            Ok(following) if following.lists_sockets() || !only_iterators => {
+                Self::Following(Box::new(following))
+            }
+            Ok(following) => {
+                let mut missing = following.observed().missing_hooks.into_iter();
+                let missing = missing.find(|missing| missing.hook == Hook::SocketIterator);
+                Self::Looking(Box::new(Looking::new(missing.unwrap_or_else(Looking::without_reason))))
+            }
+            Err(error) => {
+                tracing::debug!("connections are not followed by BPF: {error}");
+                Self::Looking(Box::new(Looking::new(flow::all_missing(&error))))
+            }
+        }
+    }
+
+    #[cfg(not(feature = "bpf"))]
+    fn open(_only_iterators: bool, _system_calls: bool) -> Self {
+        Self::Looking(Box::new(Looking::new(Looking::without_reason())))
+    }
+
+    /// All sockets; without `orphans` perhaps not those that no process holds.
+    #[cfg_attr(not(feature = "bpf"), allow(unused_variables, reason = "sock_diag lists all of them"))]
+    fn list(&self, orphans: bool) -> Result<SocketSnapshot> {
+        match self {
+            #[cfg(feature = "bpf")]
+            Self::Following(following) if !following.lists_sockets() => following.list_without_iterator(),
+            #[cfg(feature = "bpf")]
+            Self::Following(following) => {
+                let before = now();
+                let mut sockets = Vec::new();
+                following.list(&mut sockets, orphans)?;
+                if orphans && !following.lists_orphans() {
+                    let unlisted = sock_diag::without_process()?;
+                    sockets.extend(unlisted.sockets);
+                }
+                Ok(SocketSnapshot::new(super::middle(before, now()), sockets, following.observed()))
+            }
+            Self::Looking(looking) => {
+                let mut snapshot = sock_diag::snapshot(&looking.table)?;
+                snapshot.observed.missing_hooks.insert(0, looking.missing.clone());
+                Ok(snapshot)
+            }
+        }
+    }
+}
+
+impl Looking {
+    fn new(missing: MissingHook) -> Self {
+        Self {
+            table: ProcessTable::default(),
+            missing,
+            before: Mutex::default(),
+            looked: AtomicBool::new(false),
+        }
+    }
+
+    fn without_reason() -> MissingHook {
+        MissingHook {
+            hook: Hook::SetState,
+            reason: "netmon was built without its feature `bpf`".to_owned(),
+            hides: "connections that ended meanwhile, failures, exact owners and UDP peers".to_owned(),
+            fix: Some("use a build with it".to_owned()),
+        }
+    }
+
+    /// What came and went since the last look. When something ended or began is known only to the look.
+    fn compare(&self, snapshot: SocketSnapshot) -> (Vec<ConnectionFact>, Vec<ConnectionFact>) {
+        let at = BootTime::from_ns(snapshot.at.boot_ns);
+        let first = !self.looked.swap(true, Ordering::Relaxed);
+        let mut before = lock(&self.before);
+        let mut open = HashMap::new();
+        let mut opened = Vec::new();
+        for mut fact in connections_of(snapshot.sockets, &snapshot.at) {
+            if fact.is_over() {
+                continue;
+            }
+            match before.remove(&fact.cookie) {
+                Some(known) => fact.opened = known.opened,
+                None if first => {}
+                None => {
+                    fact.opened = at;
+                    opened.push(fact.clone());
+                }
+            }
+            open.insert(fact.cookie, fact);
+        }
+        let ended = std::mem::replace(&mut *before, open).into_values().map(|mut fact| {
+            fact.state = ConnectionState::Closed;
+            fact.closed = at;
+            fact
+        });
+        (opened, ended.collect())
+    }
+}
+
+/// The connections among sockets: neither listeners nor sockets without a peer. A flow that was idle for long has ended.
+fn connections_of(sockets: Vec<SocketFact>, at: &Moment) -> impl Iterator<Item = ConnectionFact> {
+    let now_ns = at.boot_ns;
+    sockets.into_iter().filter_map(move |socket| {
+        let mut fact = socket.connection;
+        if fact.state == ConnectionState::Listening {
+            return None;
+        }
+        if fact.protocol == Protocol::Tcp {
+            return (!fact.is_over()).then_some(fact);
+        }
+        if let Some(seen) = fact.last_seen.filter(|seen| now_ns.saturating_sub(seen.ns()) > IDLE_NS) {
+            fact.state = ConnectionState::Closed;
+            fact.closed = Some(seen);
+            fact.closed_by = Some(ClosedBy::Idle);
+        }
+        Some(fact)
+    })
+}
+
+/// After how long without a datagram a flow has ended.
+const IDLE_NS: u64 = 30_000_000_000;
+
+/// An observation, shared by all who asked for one. It ends with the last of them.
+pub(super) struct Watching {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    recorder: Recorder,
+    backend: Backend,
+    began: Moment,
+    /// Held while records go from the ring to the recorder, so that they keep their order.
+    pumping: Mutex<()>,
+    sampling: Mutex<()>,
+    eager: AtomicBool,
+    stop: Cancel,
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watching").field("began", &self.shared.began).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+        #[cfg(feature = "bpf")]
+        if let Backend::Following(following) = &self.shared.backend {
+            following.interrupt();
+        }
+        if let Some(thread) = self.thread.take() {
+            // It may be itself that drops the last handle.
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!("the thread that records connections panicked");
+            }
+        }
+    }
+}
+
+impl Watching {
+    fn begin(watch: &Watch) -> Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            recorder: watch.memory_limit.map_or_else(Recorder::default, Recorder::new),
+            backend: Backend::open(false, watch.system_calls),
+            began: now(),
+            pumping: Mutex::new(()),
+            sampling: Mutex::new(()),
+            eager: AtomicBool::new(false),
+            stop: Cancel::new(),
+        });
+        let feeding = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("netmon-record".to_owned())
+            .spawn(move || feeding.feed())
+            .map_err(super::kernel_error("start the thread that records connections"))?;
+        Ok(Arc::new(Self { shared, thread: Some(thread) }))
+    }
+}
+
+impl Shared {
+    /// Feeds the recorder until the observation ends.
+    fn feed(&self) {
+        let mut swept = Instant::now();
+        let mut sampled = Instant::now();
+        let mut interval = SAMPLE_INTERVAL;
+        while self.stop.sleep_until(Instant::now() + BREATH) {
+            let patience = if self.eager.load(Ordering::Relaxed) { EAGER } else { LAZY };
+            match &self.backend {
+                #[cfg(feature = "bpf")]
+                Backend::Following(following) => following.wait(patience),
+                Backend::Looking(_) => {
+                    if !self.stop.sleep_until(Instant::now() + patience) {
+                        return;
+                    }
+                }
+            }
+            let looks = matches!(self.backend, Backend::Looking(_));
+            if (!looks || self.eager.load(Ordering::Relaxed))
+                && let Err(error) = self.pump()
+            {
+                tracing::warn!("cannot take the records of connections: {error}");
+            }
+            if swept.elapsed() >= SWEEP_INTERVAL {
+                swept = Instant::now();
+                self.sweep();
+            }
+            if sampled.elapsed() >= interval {
+                sampled = Instant::now();
+                if let Err(error) = self.sample() {
+                    tracing::warn!("cannot read the counters of open connections: {error}");
+                }
+                interval = SAMPLE_INTERVAL.max(sampled.elapsed() * SAMPLE_SHARE);
+                sampled = Instant::now();
+            }
+        }
+    }
+
+    /// Brings what is known to the recorder.
+    fn pump(&self) -> Result<()> {
+        let _order = lock(&self.pumping);
+        match &self.backend {
+            #[cfg(feature = "bpf")]
+            Backend::Following(following) => {
+                let drained = following.drain()?;
+                if drained.lost > 0 {
+                    self.recorder.lost(drained.lost, &now());
+                }
+                self.record(drained.changes);
+            }
+            Backend::Looking(looking) => {
+                let (opened, ended) = looking.compare(self.backend.list(true)?);
+                self.recorder.ended(ended);
+                self.recorder.opened(opened);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands changes on in their order, as many of one kind at once as follow each other: nearly always all of them.
+    #[cfg(feature = "bpf")]
+    fn record(&self, changes: Vec<(bool, ConnectionFact)>) {
+        let mut changes = changes.into_iter().peekable();
+        while let Some((ended, first)) = changes.next() {
+            let alike =
+                std::iter::from_fn(|| changes.next_if(|(kind, _)| *kind == ended).map(|(_, fact)| fact));
+            let run = std::iter::once(first).chain(alike);
+            if ended {
+                self.recorder.ended(run);
+            } else {
+                self.recorder.opened(run);
+            }
+        }
+    }
+
+    fn sweep(&self) {
+        #[cfg(feature = "bpf")]
+        if let Backend::Following(following) = &self.backend
+            && let Some(at) = BootTime::from_ns(now().boot_ns)
+        {
+            match following.ended_flows(at) {
+                Ok(ended) if ended.is_empty() => {}
+                Ok(ended) => self.recorder.ended(ended),
+                Err(error) => tracing::warn!("cannot read the flows of datagrams: {error}"),
+            }
+        }
+    }
+
+    fn list(&self) -> Result<SocketSnapshot> {
+        self.backend.list(true)
+    }
+
+    /// Reads the counters of all open connections.
+    fn sample(&self) -> Result<Moment> {
+        let _order = lock(&self.sampling);
+        let SocketSnapshot { at, sockets, .. } = self.backend.list(false)?;
+        let open =
+            connections_of(sockets, &at).filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
+        self.recorder.sample(&at, open);
+        Ok(at)
+    }
+
+    /// The identity of a connection that looking gives a beginning.
+    fn known_id(&self, fact: &ConnectionFact) -> crate::fact::ConnectionId {
+        self.remembered(fact).map_or_else(|| fact.id(), |known| known.id())
+    }
+
+    fn remembered(&self, fact: &ConnectionFact) -> Option<ConnectionFact> {
+        match &self.backend {
+            #[cfg(feature = "bpf")]
+            Backend::Following(_) => None,
+            Backend::Looking(looking) => lock(&looking.before).get(&fact.cookie).cloned(),
+        }
+    }
+
+    fn connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        let SocketSnapshot { at, sockets, mut observed } = self.list()?;
+        // After the list: what ended meanwhile is then in both, and told once, as ended.
+        self.pump()?;
+        self.sweep();
+        let mut open: Vec<ConnectionFact> = connections_of(sockets, &at).collect();
+        if matches!(self.backend, Backend::Looking(_)) {
+            for fact in &mut open {
+                if let Some(known) = self.remembered(fact) {
+                    fact.opened = known.opened;
+                }
+            }
+            observed.warnings.push(
+                "connections that began and ended between two looks at the kernel's list were not seen, and failures \
+                 cannot be told from ends"
+                    .to_owned(),
+            );
+        }
+        let recorded = self.recorder.visit(span, filter, &open, visit);
+        observed.lost_events = recorded.lost;
+        observed.forgotten = recorded.forgotten;
+        Ok(observed)
+    }
+
+    fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
+        if !self.eager.swap(true, Ordering::Relaxed) {
+            self.begin_telling()?;
+        }
+        self.pump()?;
+        let changes = self.recorder.changes(after, patience, cancel)?;
+        Ok(Changes { at: now(), ..changes })
+    }
+
+    /// From now on beginnings are told as they come; those since the observation began, and still open, at once.
+    fn begin_telling(&self) -> Result<()> {
+        #[cfg(feature = "bpf")]
+        if let Backend::Following(following) = &self.backend {
+            following.tell_opened()?;
+            let SocketSnapshot { at, sockets, .. } = self.list()?;
+            let began = self.began.boot_ns;
+            let missed = connections_of(sockets, &at)
+                .filter(|fact| fact.opened.is_some_and(|opened| opened.ns() > began) && !fact.is_over());
+            self.recorder.opened(missed);
+        }
+        Ok(())
+    }
+}
