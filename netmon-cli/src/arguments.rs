@@ -5,7 +5,10 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
-    request::{HookChoice, RateRequest, parse_duration},
+    request::{
+        ConnectionsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+        parse_duration,
+    },
     source::SourceChoice,
 };
 
@@ -19,6 +22,9 @@ Exit status:
 
 const EXAMPLES: &str = "\
 Examples:
+  netmon-cli connections                      who talks to whom: owners, outcomes and bytes
+  netmon-cli summary --process curl           attempts, failures and bytes by process and destination
+  netmon-cli listeners                        who waits for connections
   netmon-cli pps                              packets per second of the default interface
   netmon-cli pps --iface eth0 --watch         the same for eth0, again and again
   netmon-cli interfaces -o json               all interfaces with their rates, for scripts
@@ -141,6 +147,56 @@ Examples:
   netmon-cli pps --watch --samples 60 -o jsonl        a minute, one JSON line a row")]
     Pps(PpsArguments),
 
+    /// Connections with their owners, outcomes and bytes
+    ///
+    /// Those that are open with their totals, and those that began, failed or ended while it observes (five seconds, see
+    /// --window). The process is the one that connected or accepted, however short it lived.
+    #[command(after_help = "\
+Examples:
+  netmon-cli connections                                    everything for five seconds
+  netmon-cli connections --window 0                         only what is open now
+  netmon-cli connections --process curl --state failed
+  netmon-cli connections --filter 'port == 443 and bytes > 1MB' --sort bytes --limit 10
+  netmon-cli connections --fields process,pid,remote,error -o csv
+  netmon-cli connections --watch --direction outbound       a line a change, until Ctrl-C
+  netmon-cli --source replay:today.jsonl connections --since 60s")]
+    Connections(ConnectionsArguments),
+
+    /// Attempts, failures by error and bytes, by process and destination
+    #[command(after_help = "\
+Examples:
+  netmon-cli summary
+  netmon-cli summary --process curl --window 30s
+  netmon-cli --source replay:today.jsonl summary --since 60s -o json")]
+    Summary(SummaryRequest),
+
+    /// What stands out: top destinations, failures, bursts, beacons, scans, new destinations
+    #[command(
+        visible_alias = "analyze",
+        after_help = "\
+Examples:
+  netmon-cli patterns --window 60s
+  netmon-cli --source replay:today.jsonl patterns
+  netmon-cli analyze --process python3 -o json"
+    )]
+    Patterns(PatternsRequest),
+
+    /// All sockets now, with their owners
+    #[command(after_help = "\
+Examples:
+  netmon-cli sockets
+  netmon-cli sockets --filter 'tcp.state == close_wait'
+  netmon-cli sockets --process nginx -o csv")]
+    Sockets(SocketsRequest),
+
+    /// Who waits for connections, and where
+    #[command(after_help = "\
+Examples:
+  netmon-cli listeners
+  netmon-cli listeners --port 443
+  netmon-cli listeners --protocol tcp -o json")]
+    Listeners(SocketsRequest),
+
     /// What works on this kernel with these privileges, and what would fix the rest
     ///
     /// Every hook is tried for real, without attaching it. Ends with status 1 where something is missing.
@@ -197,6 +253,18 @@ pub(crate) struct PpsArguments {
     /// End the watch after so many windows
     #[arg(long, requires = "watch", value_name = "N")]
     pub(crate) samples: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionsArguments {
+    #[command(flatten)]
+    pub(crate) connections: ConnectionsRequest,
+    /// The fields to show, in this order: process, pid, remote, error and so on
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,...")]
+    pub(crate) fields: Vec<String>,
+    /// Go on, a line a change, until Ctrl-C; with --limit until so many lines
+    #[arg(long, conflicts_with_all = ["since", "window", "sort", "reverse", "cursor"])]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]

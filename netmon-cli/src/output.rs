@@ -3,13 +3,16 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use netmon_core::{
-    Answer, Header,
+    Answer, Connection, ConnectionsAnswer, Header,
     answer::{EndLine, Line, Row},
-    view::Layout,
+    view::{Layout, Table},
 };
 use serde::Serialize;
 
-use crate::arguments::{Format, Global};
+use crate::{
+    arguments::{Format, Global},
+    failure::Failure,
+};
 
 /// Writes answers to stdout.
 pub(crate) struct Printer {
@@ -65,6 +68,50 @@ impl Printer {
         Ok(())
     }
 
+    /// An answer of which only some fields are wanted.
+    pub(crate) fn chosen(&mut self, answer: &ConnectionsAnswer, fields: &[String]) -> Result<(), Failure> {
+        let columns = Connection::columns_of(fields)?;
+        let rows: Vec<_> =
+            answer.connections.iter().map(|row| row.only(fields)).collect::<netmon_core::Result<_>>()?;
+        match self.format {
+            Format::Text => text_with(answer, &[answer.table_of(fields)?], self.layout)?,
+            Format::Json => {
+                let mut whole = serde_json::to_value(answer).map_err(io::Error::from)?;
+                whole["connections"] = serde_json::to_value(&rows).map_err(io::Error::from)?;
+                json(&whole, serde_json::to_string_pretty)?;
+            }
+            Format::Jsonl => {
+                for row in &rows {
+                    json(&Chosen { kind: Connection::TYPE, row }, serde_json::to_string)?;
+                }
+                json(&EndLine::new(answer.header()), serde_json::to_string)?;
+            }
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(io::stdout().lock());
+                let titles = columns.iter().map(|column| column.title.to_lowercase().replace(' ', "_"));
+                let written = writer
+                    .write_record(titles)
+                    .and_then(|()| rows.iter().try_for_each(|row| writer.write_record(row.csv_fields())));
+                written.map_err(io::Error::from)?;
+                writer.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes of connections as they come, in a format for machines.
+    pub(crate) fn changes(&mut self, header: &Header, changes: &[Connection]) -> io::Result<()> {
+        for row in changes {
+            json(&Line::new(header, row), serde_json::to_string)?;
+        }
+        Ok(())
+    }
+
+    /// The end of a watch.
+    pub(crate) fn ended(&self, header: &Header) -> io::Result<()> {
+        json(&EndLine::new(header), serde_json::to_string)
+    }
+
     /// After the last of several answers.
     pub(crate) fn end(&self) -> io::Result<()> {
         match (&self.seen, self.format) {
@@ -74,10 +121,24 @@ impl Printer {
     }
 }
 
+/// A row of chosen fields, with its type.
+#[derive(Serialize)]
+struct Chosen<'a, R> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    row: &'a R,
+}
+
 fn text<A: Answer>(answer: &A, layout: Layout) -> io::Result<()> {
+    text_with(answer, &answer.tables(), layout)
+}
+
+/// The digest, these tables, and what is missing.
+fn text_with<A: Answer>(answer: &A, tables: &[Table], layout: Layout) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{answer}")?;
-    for table in answer.tables() {
+    for table in tables {
         let table = table.render(layout);
         if !table.is_empty() {
             write!(out, "\n{table}")?;

@@ -97,7 +97,19 @@ fn every_command_prints_its_answer_for_machines() {
 #[test]
 fn help_is_stable_at_every_level() {
     insta::assert_snapshot!("help", all(&run(&["--help"])));
-    for command in ["interfaces", "pps", "doctor", "record", "completions", "man"] {
+    for command in [
+        "interfaces",
+        "pps",
+        "connections",
+        "summary",
+        "patterns",
+        "sockets",
+        "listeners",
+        "doctor",
+        "record",
+        "completions",
+        "man",
+    ] {
         insta::assert_snapshot!(format!("help_{command}"), all(&run(&[command, "--help"])));
     }
 }
@@ -125,6 +137,19 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["interfaces", "--window", "0"],
         &["interfaces", "--now", "--window", "2s"],
         &["completions", "tcsh"],
+        &["connections", "--filter", "prot == tcp"],
+        &["connections", "--filter", "port == "],
+        &["connections", "--remote", "300.1.1.1/8"],
+        &["connections", "--user", "nobody-of-that-name"],
+        &["connections", "--state", "opne"],
+        &["connections", "--sort", "size"],
+        &["connections", "--limit", "0"],
+        &["connections", "--window", "2h"],
+        &["connections", "--watch", "--since", "60s"],
+        &["connections", "--watch", "-o", "csv"],
+        &["summary", "--protocol", "sctp"],
+        &["patterns", "--since", "0"],
+        &["listeners", "--direction", "up"],
     ];
     let mut told = String::new();
     for arguments in cases {
@@ -371,13 +396,18 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
         names,
         [
             "netmon-cli-completions.1",
+            "netmon-cli-connections.1",
             "netmon-cli-doctor.1",
             "netmon-cli-interfaces.1",
+            "netmon-cli-listeners.1",
             "netmon-cli-man.1",
+            "netmon-cli-patterns.1",
             "netmon-cli-pps.1",
             "netmon-cli-record.1",
+            "netmon-cli-sockets.1",
+            "netmon-cli-summary.1",
             "netmon-cli.1"
         ]
     );
-    assert!(fs::read_to_string(Path::new(&pages[4])).unwrap().contains(".TH netmon-cli-pps 1"));
+    assert!(fs::read_to_string(Path::new(&pages[7])).unwrap().contains(".TH netmon-cli-pps 1"));
 }
