@@ -1,0 +1,527 @@
+//! Whose each connection is, how it ended and how much it carried, against what the test itself did.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    collections::HashMap,
+    env,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use netmon_core::{
+    Cancel, ConnectionsRequest, Control, Filter, Monitor, Source as _,
+    fact::{
+        Attribution, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState,
+        Protocol,
+    },
+    source::{ChangeCursor, Sighting, Span, live::LiveSource},
+};
+use netmon_testkit::Netns;
+use test_tag::tag;
+
+const ROLE: &str = "NETMON_CONNECTIONS_ROLE";
+
+/// The inode number of this thread's network namespace.
+fn own_netns() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    u32::try_from(std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap()
+}
+
+/// Everything that happened in this network namespace while `traffic` ran (the programs see all of them); what it returns
+/// is kept until all was read.
+fn seen<T: 'static>(traffic: impl FnOnce() -> T) -> (Vec<ConnectionFact>, T, u64) {
+    let source = LiveSource::open().unwrap();
+    let observation = source.observe().unwrap();
+    let held = traffic();
+    // The last ends come a moment after the last call returns.
+    let to = source.wait(&observation.from, Duration::from_millis(50), &Control::default()).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    let span = Span {
+        from: observation.from,
+        to: source.wait(&to, Duration::from_millis(1), &Control::default()).unwrap(),
+    };
+    let mut facts = Vec::new();
+    let observed = source
+        .connections(&span, &Filter::everything(), &mut |sighting| facts.push(sighting.fact.clone()))
+        .unwrap();
+    let netns = own_netns();
+    facts.retain(|fact| fact.netns == netns);
+    (facts, held, observed.lost_events)
+}
+
+fn pid(fact: &ConnectionFact) -> u32 {
+    fact.process.as_ref().map_or(0, |process| process.pid)
+}
+
+/// This program once more, as a part of this test.
+fn spawn(test: &str, role: &str, stdin: Stdio) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args([test, "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+        .stdin(stdin)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// One process a client, one a connection on the accepting side: a client sends its number, and is sent it back with that
+/// of the process that serves it.
+fn one_shot_clients(test: &str, count: usize) -> HashMap<u16, (u32, u32)> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut owners = HashMap::new();
+    for _ in 0..count {
+        let mut client = spawn(test, &format!("client {address}"), Stdio::null());
+        let (connection, peer) = listener.accept().unwrap();
+        let mut server = spawn(test, "serve", Stdio::from(OwnedFd::from(connection)));
+        owners.insert(peer.port(), (client.id(), server.id()));
+        assert!(client.wait().unwrap().success() && server.wait().unwrap().success());
+    }
+    owners
+}
+
+/// The part of a spawned process; true if this is one.
+fn plays_a_part() -> bool {
+    let Ok(role) = env::var(ROLE) else { return false };
+    match role.split_once(' ') {
+        Some(("client", address)) => {
+            let mut connection = TcpStream::connect(address).unwrap();
+            connection.write_all(b"12345").unwrap();
+            connection.shutdown(Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            connection.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer.len(), 1000);
+        }
+        Some(("udp", rest)) => {
+            let (address, count) = rest.split_once(' ').unwrap();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..count.parse::<usize>().unwrap() {
+                socket.send_to(&[7; 123], address).unwrap();
+            }
+        }
+        _ => {
+            // The connection is its standard input.
+            let mut question = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut question).unwrap();
+            assert_eq!(question, b"12345");
+            let connection = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned().unwrap();
+            TcpStream::from(connection).write_all(&[9; 1000]).unwrap();
+        }
+    }
+    true
+}
+
+#[tag(root)]
+#[test]
+fn two_hundred_one_shot_clients_and_their_servers_are_all_known() {
+    const CLIENTS: usize = 200;
+    if plays_a_part() {
+        return;
+    }
+    Netns::create().enter(|| {
+        let (facts, owners, lost) = seen(|| one_shot_clients("two_hundred_one_shot_clients", CLIENTS));
+        assert_eq!(lost, 0);
+        let program = CleanPath::own();
+        let (mut outbound, mut inbound, mut named) = (0, 0, 0);
+        for fact in facts.iter().filter(|fact| fact.protocol == Protocol::Tcp) {
+            let (port, expected) = match fact.direction {
+                ConnectionDirection::Outbound => (fact.local.port(), (5, 1000)),
+                _ => (fact.remote.unwrap().port(), (1000, 5)),
+            };
+            let (client, server) = owners[&port];
+            let traffic = fact.traffic.unwrap();
+            assert_eq!((traffic.payload_bytes_sent, traffic.payload_bytes_received), expected, "{fact:?}");
+            assert_eq!(
+                (fact.state, fact.attribution),
+                (ConnectionState::Closed, Attribution::Exact),
+                "{fact:?}"
+            );
+            let process = fact.process.as_ref().unwrap();
+            assert_eq!(process.uid, Some(0));
+            assert!(process.cgroup.is_some(), "{process:?}");
+            assert_eq!(process.comm.as_str(), program.comm());
+            named += usize::from(process.exe.as_ref().is_some_and(|exe| *exe == *program.0));
+            if fact.direction == ConnectionDirection::Outbound {
+                assert_eq!(pid(fact), client, "{fact:?}");
+                assert!(fact.connect_latency().is_some());
+                // libtest runs a test in a thread of its own.
+                assert_eq!(fact.thread.as_ref().unwrap().comm.as_str(), "two_hundred_one");
+                outbound += 1;
+            } else {
+                assert_eq!(pid(fact), server, "{fact:?}");
+                inbound += 1;
+            }
+        }
+        assert_eq!((outbound, inbound), (CLIENTS, CLIENTS));
+        assert!(named >= 2 * CLIENTS * 95 / 100, "{named} of {} program files known", 2 * CLIENTS);
+    });
+}
+
+/// This test's own program file, as answers name it.
+struct CleanPath(String);
+
+impl CleanPath {
+    fn own() -> Self {
+        Self(env::current_exe().unwrap().to_str().unwrap().to_owned())
+    }
+
+    fn comm(&self) -> &str {
+        let name = self.0.rsplit('/').next().unwrap();
+        &name[..name.len().min(15)]
+    }
+}
+
+#[tag(root)]
+#[test]
+fn every_udp_sender_is_known_and_every_peer_of_one_socket_counted() {
+    const SENDERS: usize = 60;
+    if plays_a_part() {
+        return;
+    }
+    Netns::create().enter(|| {
+        let (facts, senders, lost) = seen(|| {
+            let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = sink.local_addr().unwrap();
+            let mut senders: HashMap<u32, u64> = HashMap::new();
+            let mut start = |count: usize| {
+                let mut sender =
+                    spawn("every_udp_sender_is_known", &format!("udp {address} {count}"), Stdio::null());
+                senders.insert(sender.id(), count as u64);
+                assert!(sender.wait().unwrap().success());
+                let mut buffer = [0; 200];
+                for _ in 0..count {
+                    assert_eq!(sink.recv_from(&mut buffer).unwrap().0, 123);
+                }
+            };
+            for sender in 0..SENDERS {
+                start(1 + sender % 3);
+            }
+            start(100);
+            drop(sink);
+            // Flows beyond a socket's first are told when somebody looks for those that ended.
+            senders
+        });
+        assert_eq!(lost, 0);
+        let outbound: Vec<_> =
+            facts.iter().filter(|fact| fact.direction == ConnectionDirection::Outbound).collect();
+        assert_eq!(outbound.len(), SENDERS + 1);
+        for fact in &outbound {
+            let count = senders[&pid(fact)];
+            let traffic = fact.traffic.unwrap();
+            assert_eq!((traffic.packets_sent, traffic.payload_bytes_sent), (count, 123 * count), "{fact:?}");
+            assert_eq!((fact.protocol, fact.attribution), (Protocol::Udp, Attribution::Exact));
+        }
+        let inbound: Vec<_> =
+            facts.iter().filter(|fact| fact.direction == ConnectionDirection::Inbound).collect();
+        assert_eq!(inbound.len(), SENDERS + 1, "{inbound:?}");
+        for fact in &inbound {
+            assert_eq!(pid(fact), std::process::id());
+            let peer = outbound.iter().find(|sent| sent.local.port() == fact.remote.unwrap().port()).unwrap();
+            assert_eq!(
+                fact.traffic.unwrap().payload_bytes_received,
+                peer.traffic.unwrap().payload_bytes_sent,
+                "{fact:?}"
+            );
+            assert_eq!(fact.state, ConnectionState::Closed);
+        }
+    });
+}
+
+fn loopback(v6: bool, port: u16) -> SocketAddr {
+    let address = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::from([127, 0, 0, 1]) };
+    SocketAddr::new(address, port)
+}
+
+/// A connected pair: the side that connected, and the side that accepted.
+fn pair(v6: bool) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(loopback(v6, 0)).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+fn read_all(mut connection: &TcpStream) -> usize {
+    let mut bytes = Vec::new();
+    connection.read_to_end(&mut bytes).map_or(0, |_| bytes.len())
+}
+
+fn the_one(facts: &[ConnectionFact], direction: ConnectionDirection) -> &ConnectionFact {
+    let mut matching =
+        facts.iter().filter(|fact| fact.protocol == Protocol::Tcp && fact.direction == direction);
+    let one = matching.next().unwrap_or_else(|| panic!("nothing {direction}: {facts:?}"));
+    assert!(matching.next().is_none(), "several {direction}: {facts:?}");
+    one
+}
+
+#[tag(root)]
+#[test]
+fn the_outcome_of_every_connection_is_told() {
+    use ConnectionDirection::{Inbound, Outbound};
+    Netns::create().enter(|| {
+        for v6 in [false, true] {
+            // In order, by the connecting side.
+            let (facts, ..) = seen(|| {
+                let (client, server) = pair(v6);
+                (&client).write_all(&[1; 3000]).unwrap();
+                drop(client);
+                assert_eq!(read_all(&server), 3000);
+            });
+            let (client, server) = (the_one(&facts, Outbound), the_one(&facts, Inbound));
+            assert_eq!(
+                (client.state, client.closed_by, client.error),
+                (ConnectionState::Closed, Some(ClosedBy::Local), None)
+            );
+            assert_eq!(
+                (server.state, server.closed_by, server.error),
+                (ConnectionState::Closed, Some(ClosedBy::Remote), None)
+            );
+            assert!(
+                client.connect_latency().unwrap() < Duration::from_secs(5)
+                    && server.connect_latency().is_none()
+            );
+            assert_eq!(client.local.is_ipv6(), v6);
+
+            // Refused.
+            let (facts, ..) = seen(|| TcpStream::connect(loopback(v6, 9)).unwrap_err().raw_os_error());
+            let refused = the_one(&facts, Outbound);
+            assert_eq!(
+                (refused.state, refused.error),
+                (ConnectionState::Failed, Some(ConnectionError::told(111)))
+            );
+            assert_eq!(refused.remote, Some(loopback(v6, 9)));
+
+            // Half closed.
+            let (facts, held, _) = seen(|| {
+                let (client, server) = pair(v6);
+                client.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(read_all(&server), 0);
+                (client, server)
+            });
+            let state = |direction| {
+                let fact = the_one(&facts, direction);
+                assert_eq!(fact.state, ConnectionState::Open);
+                fact.tcp.unwrap().state.name()
+            };
+            assert_eq!((state(Outbound), state(Inbound)), ("fin_wait_2", "close_wait"));
+            drop(held);
+
+            // Broken off: unread data makes the closing side send a reset.
+            let (facts, ..) = seen(|| {
+                let (client, server) = pair(v6);
+                (&client).write_all(&[1; 100]).unwrap();
+                thread::sleep(Duration::from_millis(20));
+                drop(server);
+                assert_eq!(read_all(&client), 0);
+            });
+            let client = the_one(&facts, Outbound);
+            assert_eq!((client.state, client.closed_by), (ConnectionState::Closed, Some(ClosedBy::Remote)));
+            assert_eq!(client.error, Some(ConnectionError::told(104)));
+            assert_eq!(the_one(&facts, Inbound).closed_by, Some(ClosedBy::Local));
+        }
+
+        // v4-mapped addresses are IPv4 on both sides.
+        let (facts, ..) = seen(|| {
+            let listener = TcpListener::bind("[::]:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mapped: SocketAddr = format!("[::ffff:127.0.0.1]:{port}").parse().unwrap();
+            let client = TcpStream::connect(mapped).unwrap();
+            drop((client, listener.accept().unwrap()));
+        });
+        assert!(the_one(&facts, Outbound).remote.unwrap().is_ipv4());
+        assert!(the_one(&facts, Inbound).local.is_ipv4());
+    });
+}
+
+#[tag(root)]
+#[test]
+fn an_attempt_that_nobody_answers_times_out_and_is_still_its_processs() {
+    let netns = Netns::create();
+    // A neighbour that is not there: the SYN is sent, and nothing comes back.
+    netns.ip(&[
+        "link add quiet0 type veth peer name quiet1",
+        "addr add 192.0.2.1/24 dev quiet0",
+        "link set quiet0 up",
+        "link set quiet1 up",
+        "neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev quiet0 nud permanent",
+    ]);
+    netns.enter(|| {
+        std::fs::write("/proc/sys/net/ipv4/tcp_syn_retries", "1").unwrap();
+        let (facts, error, _) = seen(|| TcpStream::connect("192.0.2.9:80").unwrap_err().raw_os_error());
+        assert_eq!(error, Some(110));
+        let fact = the_one(&facts, ConnectionDirection::Outbound);
+        assert_eq!((fact.state, fact.error), (ConnectionState::Failed, Some(ConnectionError::told(110))));
+        assert_eq!((pid(fact), fact.attribution), (std::process::id(), Attribution::Exact));
+        assert!(fact.tcp.unwrap().retransmits >= 1);
+        assert!(fact.closed.unwrap().since(fact.opened.unwrap()) > Duration::from_secs(1));
+    });
+}
+
+#[tag(root)]
+#[test]
+fn bytes_are_the_applications_own_count() {
+    Netns::create().enter(|| {
+        let sizes: Vec<(usize, usize)> = (0..50).map(|n| (n * 3001 % 200_000, n * 7919 % 150_000)).collect();
+        let (facts, ports, lost) = seen(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut ports = HashMap::new();
+            for (index, (send, receive)) in sizes.iter().copied().enumerate() {
+                let client = TcpStream::connect(address).unwrap();
+                ports.insert(client.local_addr().unwrap().port(), (send as u64, receive as u64));
+                let (server, _) = listener.accept().unwrap();
+                let serving = thread::spawn(move || {
+                    (&server).write_all(&vec![2; receive]).unwrap();
+                    server.shutdown(Shutdown::Write).unwrap();
+                    assert_eq!(read_all(&server), send);
+                });
+                (&client).write_all(&vec![1; send]).unwrap();
+                // Either side ends first.
+                if index % 2 == 0 {
+                    client.shutdown(Shutdown::Write).unwrap();
+                    assert_eq!(read_all(&client), receive);
+                } else {
+                    assert_eq!(read_all(&client), receive);
+                    drop(client);
+                }
+                serving.join().unwrap();
+            }
+            ports
+        });
+        assert_eq!(lost, 0);
+        let mut checked = 0;
+        for fact in facts.iter().filter(|fact| fact.protocol == Protocol::Tcp) {
+            let traffic = fact.traffic.unwrap();
+            let (sent, received) = (traffic.payload_bytes_sent, traffic.payload_bytes_received);
+            if fact.direction == ConnectionDirection::Outbound {
+                assert_eq!((sent, received), ports[&fact.local.port()], "{fact:?}");
+            } else {
+                assert_eq!((received, sent), ports[&fact.remote.unwrap().port()], "{fact:?}");
+            }
+            checked += 1;
+        }
+        assert_eq!(checked, 100);
+    });
+}
+
+#[tag(root)]
+#[test]
+fn a_storm_is_seen_or_said_to_be_lost() {
+    Netns::create().enter(|| {
+        let (facts, count, lost) = seen(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut count = 0_u64;
+            let start = std::time::Instant::now();
+            while start.elapsed() < Duration::from_secs(2) {
+                let client = TcpStream::connect(address).unwrap();
+                drop((client, listener.accept().unwrap()));
+                count += 1;
+            }
+            count
+        });
+        let tcp = facts.iter().filter(|fact| fact.protocol == Protocol::Tcp).count() as u64;
+        assert_eq!(tcp + lost, 2 * count, "{tcp} seen, {lost} lost");
+        assert!(facts.iter().all(|fact| pid(fact) == std::process::id()));
+    });
+}
+
+#[tag(root)]
+#[test]
+fn what_is_older_than_the_monitor_is_listed_with_its_holder() {
+    Netns::create().enter(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        (&client).write_all(&[1; 1000]).unwrap();
+        server.read_exact(&mut [0; 1000]).unwrap();
+
+        let source = LiveSource::open().unwrap();
+        let observation = source.observe().unwrap();
+        (&client).write_all(&[1; 700]).unwrap();
+        server.read_exact(&mut [0; 700]).unwrap();
+        let to = source.wait(&observation.from, Duration::from_millis(1), &Control::default()).unwrap();
+        let span = Span { from: observation.from, to };
+        let mut sightings = Vec::new();
+        let mut visit = |sighting: Sighting<'_>| {
+            sightings.push((sighting.fact.clone(), sighting.traffic_within(&span).unwrap_or_default()));
+        };
+        source.connections(&span, &Filter::everything(), &mut visit).unwrap();
+        let netns = own_netns();
+        sightings.retain(|(fact, _)| fact.netns == netns);
+        assert_eq!(sightings.len(), 2, "{sightings:?}");
+        for (fact, within) in &sightings {
+            assert_eq!((pid(fact), fact.opened), (std::process::id(), None));
+            let traffic = fact.traffic.unwrap();
+            if fact.local.port() == client.local_addr().unwrap().port() {
+                assert_eq!(fact.direction, ConnectionDirection::Outbound);
+                assert_eq!((traffic.payload_bytes_sent, within.payload_bytes_sent), (1700, 700));
+            } else {
+                assert_eq!(fact.direction, ConnectionDirection::Inbound);
+                assert_eq!((traffic.payload_bytes_received, within.payload_bytes_received), (1700, 700));
+            }
+            assert_eq!(fact.attribution, Attribution::Snapshot);
+        }
+    });
+}
+
+#[tag(root)]
+#[test]
+fn own_traffic_is_left_out_unless_asked_for() {
+    Netns::create().enter(|| {
+        let (_client, _server) = pair(false);
+        let monitor = Monitor::live().unwrap();
+        let mut request = ConnectionsRequest::default();
+        request.window = Duration::ZERO;
+        request.filter.filter = Some(format!("netns == {}", own_netns()));
+        assert_eq!(monitor.connections(&request, &Control::default()).unwrap().total, 0);
+        request.filter.include_own = true;
+        assert_eq!(monitor.connections(&request, &Control::default()).unwrap().total, 2);
+    });
+}
+
+#[tag(root)]
+#[test]
+fn a_name_that_was_chosen_to_harm_is_clean_and_recognisable() {
+    Netns::create().enter(|| {
+        let (facts, ..) = seen(|| {
+            // The thread's name, as a process may write whatever it likes there.
+            std::fs::write("/proc/thread-self/comm", "\u{1b}[2Jignore pre").unwrap();
+            TcpStream::connect(loopback(false, 9)).unwrap_err().kind()
+        });
+        let fact = the_one(&facts, ConnectionDirection::Outbound);
+        assert_eq!(fact.thread.as_ref().unwrap().comm.as_str(), r"\x1b[2Jignore pre");
+    });
+}
+
+#[tag(root)]
+#[test]
+fn changes_come_in_order_while_somebody_watches() {
+    Netns::create().enter(|| {
+        let netns = own_netns();
+        let source = LiveSource::open().unwrap();
+        let observation = source.observe().unwrap();
+        let cancel = Cancel::new();
+        let first = source.changes(observation.cursor, Duration::ZERO, &cancel).unwrap();
+        drop(pair(false));
+        let mut states = Vec::new();
+        let mut cursor: ChangeCursor = first.next;
+        netmon_testkit::wait_until("both sides have ended", || {
+            let changes = source.changes(cursor, Duration::from_millis(100), &cancel).unwrap();
+            assert_eq!(changes.missed, 0);
+            cursor = changes.next;
+            states.extend(
+                changes
+                    .connections
+                    .iter()
+                    .filter(|fact| fact.netns == netns && fact.direction == ConnectionDirection::Outbound)
+                    .map(|fact| fact.state.name()),
+            );
+            states.len() >= 3
+        });
+        assert_eq!(states, ["opening", "open", "closed"]);
+    });
+}
