@@ -104,8 +104,18 @@ fn plays_a_part() -> bool {
                 socket.send_to(&[7; 123], address).unwrap();
             }
         }
-        _ => {
+        Some(("exec", address)) => {
+            use std::os::unix::process::CommandExt as _;
+            let connection = TcpStream::connect(address).unwrap();
+            let mut shell = Command::new("sh");
+            panic!("{}", shell.args(["-c", "printf hello >&0"]).stdin(OwnedFd::from(connection)).exec());
+        }
+        None if role == "send" => {
             // The connection is its standard input.
+            let connection = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned().unwrap();
+            TcpStream::from(connection).write_all(b"hello").unwrap();
+        }
+        _ => {
             let mut question = Vec::new();
             std::io::stdin().lock().read_to_end(&mut question).unwrap();
             assert_eq!(question, b"12345");
@@ -523,5 +533,83 @@ fn changes_come_in_order_while_somebody_watches() {
             states.len() >= 3
         });
         assert_eq!(states, ["opening", "open", "closed"]);
+    });
+}
+
+#[tag(root)]
+#[test]
+fn who_connected_and_who_sent_are_told_apart() {
+    if plays_a_part() {
+        return;
+    }
+    const TEST: &str = "who_connected_and_who_sent";
+    Netns::create().enter(|| {
+        // A descriptor that is passed on.
+        let (facts, sender, _) = seen(|| {
+            let (client, server) = pair(false);
+            let mut sender = spawn(TEST, "send", Stdio::from(OwnedFd::from(client)));
+            assert_eq!(read_all(&server), 5);
+            assert!(sender.wait().unwrap().success());
+            sender.id()
+        });
+        let fact = the_one(&facts, ConnectionDirection::Outbound);
+        assert_eq!((pid(fact), fact.attribution), (std::process::id(), Attribution::Exact));
+        assert_eq!(fact.last_user.as_ref().unwrap().pid, sender);
+
+        // The same process after exec is another program.
+        let (facts, connector, _) = seen(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut connector = spawn(TEST, &format!("exec {address}"), Stdio::null());
+            assert_eq!(read_all(&listener.accept().unwrap().0), 5);
+            assert!(connector.wait().unwrap().success());
+            connector.id()
+        });
+        let fact = the_one(&facts, ConnectionDirection::Outbound);
+        let (connected, sent) = (fact.process.as_ref().unwrap(), fact.last_user.as_ref().unwrap());
+        assert_eq!((connected.pid, sent.pid), (connector, connector));
+        assert_eq!(connected.comm.as_str(), CleanPath::own().comm());
+        assert!(sent.cmdline.as_ref().unwrap().as_str().contains("printf hello"), "{sent:?}");
+    });
+}
+
+#[tag(root)]
+#[test]
+fn what_other_tools_tell_wrong_is_told_right() {
+    Netns::create().enter(|| {
+        let (facts, port, _) = seen(|| {
+            // QUIC is UDP, and DNS may be TCP.
+            let quic = UdpSocket::bind("127.0.0.1:0").unwrap();
+            quic.connect("127.0.0.1:443").unwrap();
+            assert!(TcpStream::connect("127.0.0.1:53").is_err());
+            // Without connect there is traffic too.
+            let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+            plain.send_to(&[0; 77], sink.local_addr().unwrap()).unwrap();
+            // Looking is not receiving.
+            assert_eq!(sink.peek_from(&mut [0; 100]).unwrap().0, 77);
+            assert_eq!(sink.recv_from(&mut [0; 100]).unwrap().0, 77);
+            // This is not the network.
+            let (left, mut right) = std::os::unix::net::UnixStream::pair().unwrap();
+            (&left).write_all(b"local").unwrap();
+            right.read_exact(&mut [0; 5]).unwrap();
+            sink.local_addr().unwrap().port()
+        });
+        let to = |port: u16| {
+            let mut there =
+                facts.iter().filter(|fact| fact.remote.is_some_and(|remote| remote.port() == port));
+            let one = there.next().unwrap_or_else(|| panic!("nothing to port {port}: {facts:?}"));
+            assert!(there.next().is_none(), "{facts:?}");
+            one
+        };
+        assert_eq!((to(443).protocol, to(443).traffic.unwrap().packets_sent), (Protocol::Udp, 0));
+        assert_eq!((to(53).protocol, to(53).error), (Protocol::Tcp, Some(ConnectionError::told(111))));
+        assert_eq!((to(port).protocol, to(port).traffic.unwrap().payload_bytes_sent), (Protocol::Udp, 77));
+        let received: Vec<_> = facts.iter().filter(|fact| fact.local.port() == port).collect();
+        assert_eq!(received.len(), 1);
+        assert_eq!(received[0].direction, ConnectionDirection::Inbound);
+        let traffic = received[0].traffic.unwrap();
+        assert_eq!((traffic.packets_received, traffic.payload_bytes_received), (1, 77));
+        assert_eq!(facts.len(), 4, "{facts:?}");
     });
 }
