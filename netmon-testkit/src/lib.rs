@@ -1,5 +1,6 @@
 //! What netmon's kernel tests share: network namespaces, links between them, traffic whose every packet is known, the
-//! kernel's own counters to compare with, and children to kill or to run with fewer privileges.
+//! kernel's own counters to compare with, a program whose every connection is known, and children to kill or to run with
+//! fewer privileges.
 //!
 //! Everything needs root and is removed again in `Drop`. Nothing here returns an error: what fails, fails the test, with
 //! a message that says what was tried.
@@ -26,11 +27,12 @@ mod netns;
 pub mod traffic;
 mod tun;
 mod turn;
+pub mod workload;
 
 pub use child::{Child, Privileges};
 pub use counters::{Counters, TcpSegments};
 pub use link::{LinkOptions, Side, VethPair};
-pub use netns::Netns;
+pub use netns::{Blackhole, Netns};
 pub use traffic::Datagrams;
 pub use tun::Tun;
 

@@ -4,6 +4,8 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
     panic,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -109,6 +111,83 @@ impl Netns {
     pub fn ip(&self, lines: &[impl AsRef<str>]) -> String {
         let batch: String = lines.iter().flat_map(|line| [line.as_ref(), "\n"]).collect();
         checked(self.command("ip").args(["-batch", "-"]), Some(&batch))
+    }
+}
+
+/// Where packets go out and nothing ever comes back: addresses behind a link on which nobody has their link-layer address.
+#[derive(Debug, Clone, Copy)]
+pub struct Blackhole(());
+
+impl Blackhole {
+    /// An address from which nothing comes back.
+    pub const IPV4: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
+    /// The same of IPv6.
+    pub const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 0, 2);
+}
+
+impl Netns {
+    /// Sets a value under /proc/sys as this namespace has it (`net/ipv4/tcp_syn_retries`).
+    ///
+    /// # Panics
+    /// Where the kernel refuses it.
+    #[track_caller]
+    pub fn sysctl(&self, path: &str, value: &str) {
+        self.enter(|| write_sysctl(path, value));
+    }
+
+    /// Gives the loopback more addresses.
+    ///
+    /// # Panics
+    /// Where it has one of them.
+    #[track_caller]
+    pub fn add_addresses(&self, addresses: &[IpAddr]) {
+        let lines: Vec<_> = addresses
+            .iter()
+            .map(|address| match address {
+                IpAddr::V4(address) => format!("addr add {address}/32 dev lo"),
+                IpAddr::V6(address) => format!("addr add {address}/128 dev lo nodad"),
+            })
+            .collect();
+        self.ip(&lines);
+    }
+
+    /// Makes [`Blackhole::IPV4`] and [`Blackhole::IPV6`] reachable but silent, and lets a connect to them give up after
+    /// three seconds: the SYN is sent, once more after one second, and two seconds later comes ETIMEDOUT.
+    ///
+    /// # Panics
+    /// Where the link cannot be made.
+    #[track_caller]
+    pub fn add_blackhole(&self) {
+        // Not a dummy interface, which not every kernel has. The other end takes nothing that is not for its own
+        // link-layer address.
+        let mut lines = vec![
+            "link add name hole0 type veth peer name hole1".to_owned(),
+            "link set hole0 arp off".to_owned(),
+            "link set hole1 arp off".to_owned(),
+            "addr add 10.79.0.1/24 dev hole0".to_owned(),
+            "addr add fd79::1/64 dev hole0 nodad".to_owned(),
+            "link set hole1 up".to_owned(),
+            "link set hole0 up".to_owned(),
+        ];
+        for address in [IpAddr::from(Blackhole::IPV4), IpAddr::from(Blackhole::IPV6)] {
+            lines.push(format!("neigh replace {address} lladdr 02:00:00:79:ff:ff dev hole0 nud permanent"));
+        }
+        self.ip(&lines);
+        self.sysctl("net/ipv4/tcp_syn_retries", "1"); // of both families
+        // Since Linux 6.5 (ccce324dabfe), four SYNs more follow a second apart before the retries are counted.
+        let linear = "net/ipv4/tcp_syn_linear_timeouts";
+        if std::path::Path::new("/proc/sys").join(linear).exists() {
+            self.sysctl(linear, "0");
+        }
+    }
+
+    /// Lets the kernel choose local ports from this range only.
+    ///
+    /// # Panics
+    /// Where the kernel refuses it.
+    #[track_caller]
+    pub fn limit_local_ports(&self, ports: RangeInclusive<u16>) {
+        self.sysctl("net/ipv4/ip_local_port_range", &format!("{} {}", ports.start(), ports.end()));
     }
 }
 
