@@ -1,6 +1,6 @@
 //! Printing answers in every format. What they say and how numbers look is netmon-core's.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, StdoutLock, Write};
 
 use netmon_core::{
     Answer, Connection, ConnectionsAnswer, Header,
@@ -86,15 +86,12 @@ impl Printer {
                 }
                 json(&EndLine::new(answer.header()), serde_json::to_string)?;
             }
-            Format::Csv => {
-                let mut writer = csv::Writer::from_writer(io::stdout().lock());
-                let titles = columns.iter().map(|column| column.title.to_lowercase().replace(' ', "_"));
-                let written = writer
-                    .write_record(titles)
-                    .and_then(|()| rows.iter().try_for_each(|row| writer.write_record(row.csv_fields())));
-                written.map_err(io::Error::from)?;
-                writer.flush()?;
-            }
+            Format::Csv => csv_records(|writer| {
+                writer.write_record(
+                    columns.iter().map(|column| column.title.to_lowercase().replace(' ', "_")),
+                )?;
+                rows.iter().try_for_each(|row| writer.write_record(row.csv_fields()))
+            })?,
         }
         Ok(())
     }
@@ -167,15 +164,27 @@ fn json<T: Serialize>(value: &T, write: fn(&T) -> serde_json::Result<String>) ->
 
 fn csv<A: Answer>(answer: &A, with_header: bool) -> io::Result<()> {
     const WINDOW_COLUMNS: [&str; 3] = ["from", "to", "seconds"];
-    let mut writer = csv::Writer::from_writer(io::stdout().lock());
-    if with_header {
-        writer.write_record(WINDOW_COLUMNS.iter().chain(A::Row::CSV_COLUMNS))?;
-    }
     let window = &answer.header().window;
-    for row in answer.rows() {
-        let window = [window.from.to_string(), window.to.to_string(), window.seconds.to_string()];
-        writer.write_record(window.into_iter().chain(row.csv_fields()))?;
-    }
+    let window = [window.from.to_string(), window.to.to_string(), window.seconds.to_string()];
+    csv_records(|writer| {
+        if with_header {
+            writer.write_record(WINDOW_COLUMNS.iter().chain(A::Row::CSV_COLUMNS))?;
+        }
+        for row in answer.rows() {
+            writer.write_record(window.iter().cloned().chain(row.csv_fields()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes records to stdout, which are out when this returns.
+fn csv_records(write: impl FnOnce(&mut csv::Writer<StdoutLock<'_>>) -> csv::Result<()>) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(io::stdout().lock());
+    // As it is, and not wrapped, which would hide that a pipe was closed.
+    write(&mut writer).map_err(|error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    })?;
     writer.flush()
 }
 
