@@ -3,7 +3,7 @@
 
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
         ConnectionsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
@@ -22,15 +22,14 @@ Exit status:
 
 const EXAMPLES: &str = "\
 Examples:
-  netmon-cli connections                      who talks to whom: owners, outcomes and bytes
-  netmon-cli summary --process curl           attempts, failures and bytes by process and destination
+  netmon-cli connections                      who talks to whom, and which process does it
+  netmon-cli connections --filter 'failed and port == 443'
+  netmon-cli summary --process curl --since 60s
   netmon-cli listeners                        who waits for connections
-  netmon-cli pps                              packets per second of the default interface
-  netmon-cli pps --iface eth0 --watch         the same for eth0, again and again
-  netmon-cli interfaces -o json               all interfaces with their rates, for scripts
+  netmon-cli pps --iface eth0 --watch         packets per second of eth0, again and again
   netmon-cli doctor                           what works here, and what would fix the rest
   netmon-cli record today.jsonl               write a recording, and ask it later:
-  netmon-cli --source replay:today.jsonl pps";
+  netmon-cli --source replay:today.jsonl connections -o json";
 
 /// What is happening on this Linux host's network.
 ///
@@ -125,8 +124,73 @@ impl Color {
     }
 }
 
+/// Only here is text a page.
+fn most_rows_in_text(limit: Arg) -> Arg {
+    limit.help("The most rows [default: in text as many as fit the screen, else all]")
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Connections with their processes, one row each
+    ///
+    /// TCP connections and UDP and ICMP flows that were open at some time in the window, those that failed included, with
+    /// the process that connected or accepted. A recording answers about the past; otherwise connections are observed for
+    /// the window. Text shows a page, and the command for the next one; other formats show all.
+    #[command(
+        mut_arg("limit", most_rows_in_text),
+        after_help = "\
+Examples:
+  netmon-cli connections                                     those of the next five seconds
+  netmon-cli connections --window 0                          what is open now, at once
+  netmon-cli connections --filter 'failed and port == 443'   those that failed
+  netmon-cli connections --process nginx --direction in --sort bytes --limit 10
+  netmon-cli connections --watch                             each change as it comes, until Ctrl-C
+  netmon-cli connections -o csv --fields comm,remote,error,payload_bytes_sent"
+    )]
+    Connections(Box<ConnectionsArguments>),
+
+    /// Connections summed up by process, destination and error
+    #[command(after_help = "\
+Examples:
+  netmon-cli summary                                 over the next five seconds
+  netmon-cli summary --process curl --since 60s      of curl, in the last minute
+  netmon-cli summary --remote 10.0.0.0/8 --window 30s
+  netmon-cli summary --user www-data -o json")]
+    Summary(Box<SummaryRequest>),
+
+    /// What stands out: frequent failures, bursts, periodic connections, scans, new destinations
+    #[command(
+        visible_alias = "analyze",
+        after_help = "\
+Examples:
+  netmon-cli patterns --window 60s
+  netmon-cli patterns --process python3 --window 30s
+  netmon-cli --source replay:today.jsonl patterns --since 1h"
+    )]
+    Patterns(Box<PatternsRequest>),
+
+    /// All sockets now, with the processes that hold them
+    #[command(
+        mut_arg("limit", most_rows_in_text),
+        after_help = "\
+Examples:
+  netmon-cli sockets
+  netmon-cli sockets --state open --remote 10.0.0.0/8
+  netmon-cli sockets --pid 1234 -o json"
+    )]
+    Sockets(Box<SocketsRequest>),
+
+    /// Who waits for connections: TCP listeners, and UDP sockets without a peer
+    #[command(
+        mut_arg("states", |states| states.hide(true)),
+        after_help = "\
+Examples:
+  netmon-cli listeners
+  netmon-cli listeners --port 443
+  netmon-cli listeners --protocol tcp -o csv"
+    )]
+    Listeners(Box<SocketsRequest>),
+
     /// Interfaces with state, addresses, counters and rates
     #[command(after_help = "\
 Examples:
@@ -147,67 +211,21 @@ Examples:
   netmon-cli pps --watch --samples 60 -o jsonl        a minute, one JSON line a row")]
     Pps(PpsArguments),
 
-    /// Connections with their owners, outcomes and bytes
-    ///
-    /// Those that are open with their totals, and those that began, failed or ended while it observes (five seconds, see
-    /// --window). The process is the one that connected or accepted, however short it lived.
-    #[command(after_help = "\
-Examples:
-  netmon-cli connections                                    everything for five seconds
-  netmon-cli connections --window 0                         only what is open now
-  netmon-cli connections --process curl --state failed
-  netmon-cli connections --filter 'port == 443 and bytes > 1MB' --sort bytes --limit 10
-  netmon-cli connections --fields process,pid,remote,error -o csv
-  netmon-cli connections --watch --direction outbound       a line a change, until Ctrl-C
-  netmon-cli --source replay:today.jsonl connections --since 60s")]
-    Connections(ConnectionsArguments),
-
-    /// Attempts, failures by error and bytes, by process and destination
-    #[command(after_help = "\
-Examples:
-  netmon-cli summary
-  netmon-cli summary --process curl --window 30s
-  netmon-cli --source replay:today.jsonl summary --since 60s -o json")]
-    Summary(SummaryRequest),
-
-    /// What stands out: top destinations, failures, bursts, beacons, scans, new destinations
-    #[command(
-        visible_alias = "analyze",
-        after_help = "\
-Examples:
-  netmon-cli patterns --window 60s
-  netmon-cli --source replay:today.jsonl patterns
-  netmon-cli analyze --process python3 -o json"
-    )]
-    Patterns(PatternsRequest),
-
-    /// All sockets now, with their owners
-    #[command(after_help = "\
-Examples:
-  netmon-cli sockets
-  netmon-cli sockets --filter 'tcp.state == close_wait'
-  netmon-cli sockets --process nginx -o csv")]
-    Sockets(SocketsRequest),
-
-    /// Who waits for connections, and where
-    #[command(after_help = "\
-Examples:
-  netmon-cli listeners
-  netmon-cli listeners --port 443
-  netmon-cli listeners --protocol tcp -o json")]
-    Listeners(SocketsRequest),
-
     /// What works on this kernel with these privileges, and what would fix the rest
     ///
     /// Every hook is tried for real, without attaching it. Ends with status 1 where something is missing.
     Doctor,
 
     /// Write a recording, from which `--source replay:FILE` answers later
+    ///
+    /// Holds the counters of all interfaces, sockets, and every connection with its process; where that is not permitted,
+    /// what may be known without.
     #[command(after_help = "\
 Examples:
   netmon-cli record today.jsonl --duration 60s
   netmon-cli record today.jsonl --iface eth0 --interval 100ms --force
-  netmon-cli --source replay:today.jsonl pps --window 60s")]
+  netmon-cli --source replay:today.jsonl pps --window 60s
+  netmon-cli --source replay:today.jsonl connections --sort bytes")]
     Record(RecordArguments),
 
     /// Completions for a shell
@@ -258,12 +276,13 @@ pub(crate) struct PpsArguments {
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionsArguments {
     #[command(flatten)]
-    pub(crate) connections: ConnectionsRequest,
-    /// The fields to show, in this order: process, pid, remote, error and so on
-    #[arg(long, value_delimiter = ',', value_name = "FIELD,...")]
+    pub(crate) request: ConnectionsRequest,
+    /// Only these columns or keys, with commas between them; a wrong name lists all that there are
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) fields: Vec<String>,
-    /// Go on, a line a change, until Ctrl-C; with --limit until so many lines
-    #[arg(long, conflicts_with_all = ["since", "window", "sort", "reverse", "cursor"])]
+    /// Print a row whenever a connection opens, is established, fails or ends, until Ctrl-C or --limit; json is then the
+    /// same as jsonl
+    #[arg(long, short, conflicts_with_all = ["since", "window", "sort", "reverse", "cursor"])]
     pub(crate) watch: bool,
 }
 

@@ -1,32 +1,31 @@
 //! Printing answers in every format. What they say and how numbers look is netmon-core's.
 
-use std::io::{self, IsTerminal as _, StdoutLock, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use netmon_core::{
-    Answer, Connection, ConnectionsAnswer, Header,
+    Answer, Header,
     answer::{EndLine, Line, Row},
-    view::{Layout, Table},
+    view::Layout,
 };
 use serde::Serialize;
 
-use crate::{
-    arguments::{Format, Global},
-    failure::Failure,
-};
+use crate::arguments::{Format, Global};
 
 /// Writes answers to stdout.
 pub(crate) struct Printer {
     format: Format,
     layout: Layout,
+    /// The lines of the terminal, where it is one.
+    height: Option<u16>,
     /// What a watch has printed so far, for its last line.
     seen: Option<Header>,
 }
 
 impl Printer {
     pub(crate) fn new(global: &Global) -> Self {
-        let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
-        let layout = Layout { width, color: global.color.wanted() };
-        Self { format: global.output, layout, seen: None }
+        let size = terminal_size::terminal_size_of(io::stdout());
+        let layout = Layout { width: size.map(|(width, _)| width.0), color: global.color.wanted() };
+        Self { format: global.output, layout, height: size.map(|(_, height)| height.0), seen: None }
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -37,10 +36,30 @@ impl Printer {
         self.layout
     }
 
+    pub(crate) fn height(&self) -> Option<u16> {
+        self.height
+    }
+
+    /// How many rows are shown where nobody said how many: in text those that fit the terminal, else all.
+    pub(crate) fn page(&self) -> Option<u64> {
+        const WITHOUT_TERMINAL: u64 = 50;
+        // The first lines, the heading, the notes and the prompt.
+        const AROUND: u16 = 12;
+        const LEAST: u16 = 10;
+
+        let on_terminal = |height: u16| u64::from(height.saturating_sub(AROUND).max(LEAST));
+        (self.format == Format::Text).then(|| self.height.map_or(WITHOUT_TERMINAL, on_terminal))
+    }
+
     /// A single answer.
     pub(crate) fn answer<A: Answer>(&mut self, answer: &A) -> io::Result<()> {
+        self.answer_with(answer, None)
+    }
+
+    /// A single answer, with a note of ours below it in text.
+    pub(crate) fn answer_with<A: Answer>(&mut self, answer: &A, note: Option<String>) -> io::Result<()> {
         match self.format {
-            Format::Text => text(answer, self.layout),
+            Format::Text => text(answer, self.layout, note),
             Format::Json => json(answer, serde_json::to_string_pretty),
             Format::Jsonl | Format::Csv => {
                 self.next(answer)?;
@@ -52,7 +71,7 @@ impl Printer {
     /// One answer of several to the same question, in a format for machines; each is out when this returns.
     pub(crate) fn next<A: Answer>(&mut self, answer: &A) -> io::Result<()> {
         match self.format {
-            Format::Text => text(answer, self.layout)?,
+            Format::Text => text(answer, self.layout, None)?,
             Format::Json => json(answer, serde_json::to_string)?,
             Format::Jsonl => {
                 for row in answer.rows() {
@@ -68,47 +87,6 @@ impl Printer {
         Ok(())
     }
 
-    /// An answer of which only some fields are wanted.
-    pub(crate) fn chosen(&mut self, answer: &ConnectionsAnswer, fields: &[String]) -> Result<(), Failure> {
-        let columns = Connection::columns_of(fields)?;
-        let rows: Vec<_> =
-            answer.connections.iter().map(|row| row.only(fields)).collect::<netmon_core::Result<_>>()?;
-        match self.format {
-            Format::Text => text_with(answer, &[answer.table_of(fields)?], self.layout)?,
-            Format::Json => {
-                let mut whole = serde_json::to_value(answer).map_err(io::Error::from)?;
-                whole["connections"] = serde_json::to_value(&rows).map_err(io::Error::from)?;
-                json(&whole, serde_json::to_string_pretty)?;
-            }
-            Format::Jsonl => {
-                for row in &rows {
-                    json(&Chosen { kind: Connection::TYPE, row }, serde_json::to_string)?;
-                }
-                json(&EndLine::new(answer.header()), serde_json::to_string)?;
-            }
-            Format::Csv => csv_records(|writer| {
-                writer.write_record(
-                    columns.iter().map(|column| column.title.to_lowercase().replace(' ', "_")),
-                )?;
-                rows.iter().try_for_each(|row| writer.write_record(row.csv_fields()))
-            })?,
-        }
-        Ok(())
-    }
-
-    /// Changes of connections as they come, in a format for machines.
-    pub(crate) fn changes(&mut self, header: &Header, changes: &[Connection]) -> io::Result<()> {
-        for row in changes {
-            json(&Line::new(header, row), serde_json::to_string)?;
-        }
-        Ok(())
-    }
-
-    /// The end of a watch.
-    pub(crate) fn ended(&self, header: &Header) -> io::Result<()> {
-        json(&EndLine::new(header), serde_json::to_string)
-    }
-
     /// After the last of several answers.
     pub(crate) fn end(&self) -> io::Result<()> {
         match (&self.seen, self.format) {
@@ -118,35 +96,23 @@ impl Printer {
     }
 }
 
-/// A row of chosen fields, with its type.
-#[derive(Serialize)]
-struct Chosen<'a, R> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    row: &'a R,
-}
-
-fn text<A: Answer>(answer: &A, layout: Layout) -> io::Result<()> {
-    text_with(answer, &answer.tables(), layout)
-}
-
-/// The digest, these tables, and what is missing.
-fn text_with<A: Answer>(answer: &A, tables: &[Table], layout: Layout) -> io::Result<()> {
+fn text<A: Answer>(answer: &A, layout: Layout, note: Option<String>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{answer}")?;
-    for table in tables {
+    for table in answer.tables() {
         let table = table.render(layout);
         if !table.is_empty() {
             write!(out, "\n{table}")?;
         }
     }
-    notes(&mut out, &answer.notes())?;
+    let mut all = answer.notes();
+    all.extend(note);
+    notes(&mut out, &all)?;
     out.flush()
 }
 
 /// What is missing and what would help.
-pub(crate) fn notes(out: &mut impl Write, notes: &[String]) -> io::Result<()> {
+fn notes(out: &mut impl Write, notes: &[String]) -> io::Result<()> {
     if !notes.is_empty() {
         writeln!(out)?;
     }
@@ -166,9 +132,9 @@ fn csv<A: Answer>(answer: &A, with_header: bool) -> io::Result<()> {
     const WINDOW_COLUMNS: [&str; 3] = ["from", "to", "seconds"];
     let window = &answer.header().window;
     let window = [window.from.to_string(), window.to.to_string(), window.seconds.to_string()];
-    csv_records(|writer| {
+    csv_records(io::stdout().lock(), |writer| {
         if with_header {
-            writer.write_record(WINDOW_COLUMNS.iter().chain(A::Row::CSV_COLUMNS))?;
+            writer.write_record(WINDOW_COLUMNS.iter().chain(&answer.csv_columns()))?;
         }
         for row in answer.rows() {
             writer.write_record(window.iter().cloned().chain(row.csv_fields()))?;
@@ -177,15 +143,32 @@ fn csv<A: Answer>(answer: &A, with_header: bool) -> io::Result<()> {
     })
 }
 
-/// Writes records to stdout, which are out when this returns.
-fn csv_records(write: impl FnOnce(&mut csv::Writer<StdoutLock<'_>>) -> csv::Result<()>) -> io::Result<()> {
-    let mut writer = csv::Writer::from_writer(io::stdout().lock());
+/// Writes records, which are out when this returns.
+fn csv_records<W: Write>(
+    out: W,
+    write: impl FnOnce(&mut csv::Writer<W>) -> csv::Result<()>,
+) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
     // As it is, and not wrapped, which would hide that a pipe was closed.
     write(&mut writer).map_err(|error| match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
     })?;
     writer.flush()
+}
+
+/// One line of JSON.
+pub(crate) fn json_line(mut out: impl Write, value: &impl Serialize) -> io::Result<()> {
+    writeln!(out, "{}", serde_json::to_string(value)?)?;
+    out.flush()
+}
+
+/// One line of CSV.
+pub(crate) fn csv_line(
+    out: impl Write,
+    fields: impl IntoIterator<Item = impl AsRef<[u8]>>,
+) -> io::Result<()> {
+    csv_records(out, |writer| writer.write_record(fields))
 }
 
 /// Whether somebody watches what stdout shows.

@@ -4,6 +4,11 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -34,7 +39,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Status, stdout and stderr in one text.
+/// Status, stdout and stderr in one text, wherever the demo recording is.
 fn all(output: &Output) -> String {
     format!(
         "status: {}\n--- stdout\n{}--- stderr\n{}",
@@ -42,11 +47,18 @@ fn all(output: &Output) -> String {
         stdout(output),
         String::from_utf8_lossy(&output.stderr)
     )
+    .replace(DEMO, "replay:demo.jsonl")
 }
 
 fn json(output: &Output) -> Value {
     assert_eq!(output.status.code(), Some(0), "{}", all(output));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The lines of an answer of JSON lines.
+fn json_lines(output: &Output) -> Vec<Value> {
+    assert_eq!(output.status.code(), Some(0), "{}", all(output));
+    stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn interrupt(child: &std::process::Child, signal: rustix::process::Signal) {
@@ -66,6 +78,19 @@ fn every_command_prints_its_answer_as_text() {
     insta::assert_snapshot!("interfaces_text", all(&demo(&["interfaces"])));
     insta::assert_snapshot!("interfaces_now_text", all(&demo(&["interfaces", "--now"])));
     insta::assert_snapshot!("doctor_text", all(&demo(&["doctor"])));
+    for command in ["connections", "summary", "patterns", "sockets", "listeners"] {
+        insta::assert_snapshot!(format!("{command}_text"), all(&demo(&[command])));
+    }
+    let some = ["connections", "--process", "curl", "--since", "15s", "--sort", "received"];
+    insta::assert_snapshot!("connections_filtered_text", all(&demo(&some)));
+    insta::assert_snapshot!(
+        "summary_filtered_text",
+        all(&demo(&["summary", "--process", "curl", "--since", "60s"]))
+    );
+    insta::assert_snapshot!(
+        "connections_watch_text",
+        all(&demo(&["connections", "--watch", "--limit", "12"]))
+    );
 }
 
 #[test]
@@ -74,6 +99,29 @@ fn every_command_prints_its_answer_for_machines() {
         insta::assert_snapshot!(format!("pps_{format}"), all(&demo(&["pps", "-o", format])));
         insta::assert_snapshot!(format!("interfaces_{format}"), all(&demo(&["interfaces", "-o", format])));
         insta::assert_snapshot!(format!("doctor_{format}"), all(&demo(&["doctor", "-o", format])));
+        let failed = ["connections", "--filter", "failed and port == 5432", "--limit", "2", "-o", format];
+        insta::assert_snapshot!(format!("connections_{format}"), all(&demo(&failed)));
+        let fields = ["--limit", "3", "--fields", "comm,remote,rtt_seconds,error", "-o", format];
+        insta::assert_snapshot!(
+            format!("connections_fields_{format}"),
+            all(&demo(&[&["connections"], &fields[..]].concat()))
+        );
+        insta::assert_snapshot!(
+            format!("connections_watch_fields_{format}"),
+            all(&demo(&[&["connections", "--watch"], &fields[..]].concat()))
+        );
+        let summary = ["summary", "--process", "curl", "--since", "10s", "-o", format];
+        insta::assert_snapshot!(format!("summary_{format}"), all(&demo(&summary)));
+        let patterns = ["analyze", "--process", "probe", "-o", format];
+        insta::assert_snapshot!(format!("patterns_{format}"), all(&demo(&patterns)));
+        insta::assert_snapshot!(
+            format!("sockets_{format}"),
+            all(&demo(&["sockets", "--port", "443", "--limit", "2", "-o", format]))
+        );
+        insta::assert_snapshot!(
+            format!("listeners_{format}"),
+            all(&demo(&["listeners", "--port", "22", "-o", format]))
+        );
         insta::assert_snapshot!(
             format!("pps_watch_{format}"),
             all(&demo(&[
@@ -97,19 +145,20 @@ fn every_command_prints_its_answer_for_machines() {
 #[test]
 fn help_is_stable_at_every_level() {
     insta::assert_snapshot!("help", all(&run(&["--help"])));
-    for command in [
-        "interfaces",
-        "pps",
+    let commands = [
         "connections",
         "summary",
         "patterns",
         "sockets",
         "listeners",
+        "interfaces",
+        "pps",
         "doctor",
         "record",
         "completions",
         "man",
-    ] {
+    ];
+    for command in commands {
         insta::assert_snapshot!(format!("help_{command}"), all(&run(&[command, "--help"])));
     }
 }
@@ -137,19 +186,28 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["interfaces", "--window", "0"],
         &["interfaces", "--now", "--window", "2s"],
         &["completions", "tcsh"],
-        &["connections", "--filter", "prot == tcp"],
-        &["connections", "--filter", "port == "],
-        &["connections", "--remote", "300.1.1.1/8"],
-        &["connections", "--user", "nobody-of-that-name"],
-        &["connections", "--state", "opne"],
+        &["--source", DEMO, "connections", "--filter", "failed and prot == 443"],
+        &["--source", DEMO, "summary", "--filter", "port >"],
+        &["--source", DEMO, "patterns", "--remote", "10.0.0.0/33"],
+        &["--source", DEMO, "sockets", "--process", ""],
+        &["--source", DEMO, "connections", "--user", "no such user"],
+        &["--source", DEMO, "connections", "--fields", "remot,state"],
+        &["--source", DEMO, "connections", "--watch", "--fields", "nonesuch"],
+        &["--source", DEMO, "connections", "--cursor", "nonsense"],
+        &["connections", "--port", "65536"],
+        &["connections", "--pid", "-1"],
+        &["connections", "--protocol", "sctp"],
+        &["connections", "--state", "established"],
         &["connections", "--sort", "size"],
         &["connections", "--limit", "0"],
-        &["connections", "--window", "2h"],
+        &["connections", "--since", "-5s"],
+        &["--source", DEMO, "connections", "--since", "0"],
+        &["--source", DEMO, "connections", "--window", "2h"],
+        &["--source", DEMO, "patterns", "--window", "0"],
+        &["--source", DEMO, "patterns", "--since", "0"],
         &["connections", "--watch", "--since", "60s"],
-        &["connections", "--watch", "-o", "csv"],
-        &["summary", "--protocol", "sctp"],
-        &["patterns", "--since", "0"],
-        &["listeners", "--direction", "up"],
+        &["connections", "--watch", "--cursor", "x"],
+        &["listeners", "--sort", "pid"],
     ];
     let mut told = String::new();
     for arguments in cases {
@@ -157,9 +215,180 @@ fn mistakes_get_one_clear_line_and_status_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", all(&output));
         assert!(output.stdout.is_empty(), "{arguments:?}");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        told.push_str(&format!("$ netmon-cli {}\n{stderr}\n", arguments.join(" ")));
+        let line = format!("$ netmon-cli {}\n{stderr}\n", arguments.join(" "));
+        told.push_str(&line.replace(DEMO, "replay:demo.jsonl"));
     }
     insta::assert_snapshot!("mistakes", told);
+}
+
+#[test]
+fn a_process_that_is_not_there_is_an_empty_answer() {
+    for filter in [&["--process", "nonesuch"], &["--pid", "4000000"]] {
+        for command in ["connections", "summary", "patterns", "sockets", "listeners"] {
+            let output = demo(&[&[command], &filter[..]].concat());
+            assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+            assert!(stdout(&output).contains("o connections found") || stdout(&output).contains("No "));
+        }
+        let answer = json(&demo(&[&["connections", "-o", "json"], &filter[..]].concat()));
+        assert_eq!((answer["total"].as_u64(), answer["connections"].as_array().unwrap().len()), (Some(0), 0));
+    }
+}
+
+#[test]
+fn pages_hold_each_connection_once_whatever_they_are_sorted_by() {
+    for sort in ["opened", "bytes", "process", "remote", "latency"] {
+        for reverse in [&[][..], &["--reverse"]] {
+            let question = [&["connections", "-o", "json", "--sort", sort][..], reverse].concat();
+            let ids = |answer: &Value| -> Vec<String> {
+                let rows = answer["connections"].as_array().unwrap();
+                rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+            };
+            let whole = ids(&json(&demo(&question)));
+            assert_eq!(whole.len(), 110);
+
+            let mut paged = Vec::new();
+            let mut cursor: Option<String> = None;
+            loop {
+                let page = [&question[..], &["--limit", "37"]].concat();
+                let next = cursor.iter().flat_map(|cursor| ["--cursor", cursor]).collect::<Vec<_>>();
+                let answer = json(&demo(&[page, next].concat()));
+                paged.extend(ids(&answer));
+                assert_eq!(answer["coverage"]["truncated"], answer["next_cursor"].is_string());
+                match answer["next_cursor"].as_str() {
+                    Some(next) => cursor = Some(next.to_owned()),
+                    None => break,
+                }
+            }
+            assert_eq!(paged, whole, "{sort} {reverse:?}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_text_ends_with_the_command_for_the_next_one() {
+    let mut output = demo(&["connections", "--filter", "not process == \"it's\"", "--limit=60"]);
+    let mut rows = 0;
+    let mut pages = 0;
+    loop {
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+        rows += text
+            .lines()
+            .filter(|line| ["open ", "closed ", "failed "].iter().any(|state| line.starts_with(state)))
+            .count();
+        pages += 1;
+        let Some(next) = text.lines().find_map(|line| line.strip_prefix("note: the next rows: netmon-cli "))
+        else {
+            break;
+        };
+        let line = format!("'{}' {next}", env!("CARGO_BIN_EXE_netmon-cli"));
+        output = Command::new("sh").args(["-c", &line]).output().unwrap();
+    }
+    assert_eq!((pages, rows), (2, 110));
+}
+
+#[test]
+fn a_watch_of_a_recording_tells_every_change_and_ends_with_its_coverage() {
+    let lines = json_lines(&demo(&["connections", "--watch", "-o", "jsonl"]));
+    let (end, rows) = lines.split_last().unwrap();
+    assert_eq!((&end["type"], &end["window"]["seconds"]), (&"end".into(), &30.0.into()));
+    assert_eq!(end["coverage"]["lost_events"], 0);
+    assert!(rows.iter().all(|row| row["type"] == "connection"));
+
+    // The last row of each connection is as the list has it.
+    let last = |id: &Value| rows.iter().rev().find(|row| row["id"] == *id);
+    let listed = json(&demo(&["connections", "-o", "json"]));
+    for connection in listed["connections"].as_array().unwrap() {
+        if let Some(row) = last(&connection["id"]) {
+            assert_eq!(row["state"], connection["state"], "{row}");
+            assert_eq!(row["process"]["pid"], connection["process"]["pid"], "{row}");
+        }
+    }
+    let failed = json_lines(&demo(&["connections", "--watch", "--state", "failed", "-o", "jsonl"]));
+    assert!(failed.len() > 50 && failed[..failed.len() - 1].iter().all(|row| row["state"] == "failed"));
+
+    let three = json_lines(&demo(&["connections", "--watch", "--limit", "3", "-o", "jsonl"]));
+    assert_eq!(three.len(), 4);
+}
+
+#[test]
+fn a_live_watch_tells_of_a_connection_and_ctrl_c_ends_it_in_order() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut child = netmon(&["--source", "live", "connections", "--watch", "--port", &port, "-o", "csv"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let heading = lines.next().unwrap().unwrap();
+    assert!(heading.starts_with("id,protocol,direction,state,"), "{heading}");
+
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains(&port), "{line}");
+    drop(stream);
+    interrupt(&child, rustix::process::Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Runs as nobody where this is root, from a place where nobody may.
+fn without_privilege(directory: &Path, program: &str) -> Command {
+    let place = directory.join(Path::new(program).file_name().unwrap());
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    if !place.exists() {
+        fs::copy(program, &place).unwrap();
+    }
+    let mut command = Command::new(place);
+    command.env_remove("NETMON_SOURCE").env("TZ", "UTC");
+    if rustix::process::geteuid().is_root() {
+        const NOBODY: u32 = 65_534;
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+#[test]
+fn without_privilege_own_connections_are_listed_with_their_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let near = stream.local_addr().unwrap().port();
+    // A process of the same user holds it.
+    let mut holder = without_privilege(directory.path(), "/bin/sleep")
+        .arg("600")
+        .stdin(Stdio::from(OwnedFd::from(stream)))
+        .spawn()
+        .unwrap();
+    let ask = |arguments: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_netmon-cli");
+        without_privilege(directory.path(), program)
+            .args(["--source", "live"])
+            .args(arguments)
+            .args(["--port", &port, "-o", "json"])
+            .output()
+            .unwrap()
+    };
+    let listed = json(&ask(&["connections", "--window", "0"]));
+    let observed = json(&ask(&["connections", "--window", "0.3", "--since", "60s"]));
+    let summary = json(&ask(&["summary", "--window", "0.3"]));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+
+    for answer in [&listed, &observed] {
+        let rows = answer["connections"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["local"]["port"] == near).unwrap();
+        assert_eq!(row["process"]["pid"], holder.id());
+        assert_eq!(row["state"], "open");
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(row["attribution"], "snapshot");
+            assert_ne!(answer["coverage"]["missing_hooks"], serde_json::json!([]));
+        }
+    }
+    assert!(observed["window"]["seconds"].as_f64().unwrap() < 60.0);
+    let warnings = observed["coverage"]["warnings"].to_string();
+    assert!(warnings.contains("asked for the last 60 s; observed"), "{warnings}");
+    assert!(summary["connections"].as_u64().unwrap() >= 1);
 }
 
 #[test]
@@ -248,7 +477,13 @@ fn a_reader_who_has_seen_enough_is_no_failure() {
     assert_eq!(output.status.code(), Some(0), "{}", all(&output));
     assert!(output.stderr.is_empty(), "{}", all(&output));
 
-    for arguments in [&["completions", "bash"][..], &["man"]] {
+    let cases: [&[&str]; 4] = [
+        &["completions", "bash"],
+        &["man"],
+        &["--source", DEMO, "connections", "--watch"],
+        &["--source", DEMO, "connections", "-o", "csv"],
+    ];
+    for arguments in cases {
         let mut child = netmon(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();

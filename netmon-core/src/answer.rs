@@ -96,7 +96,7 @@ pub struct Coverage {
 
 impl Coverage {
     /// What is missing and what would help, a sentence each.
-    pub(crate) fn notes(&self) -> Vec<String> {
+    pub fn notes(&self) -> Vec<String> {
         let mut notes = self.warnings.clone();
         for missing in &self.missing_hooks {
             let fix = missing.fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default();
@@ -137,6 +137,11 @@ pub trait Answer: Serialize + fmt::Display {
     /// The rows, in the answer's order.
     fn rows(&self) -> &[Self::Row];
 
+    /// The columns of CSV.
+    fn csv_columns(&self) -> Vec<&'static str> {
+        Self::Row::CSV_COLUMNS.to_vec()
+    }
+
     /// The rows and what belongs to them, laid out for people.
     fn tables(&self) -> Vec<Table>;
 
@@ -157,12 +162,13 @@ pub trait Row: Serialize {
     fn csv_fields(&self) -> Vec<String>;
 }
 
-/// A row as a line of JSON has it: with its type, and the window that it is about.
+/// A row as a line of JSON has it: with its type, and the window that it is about where that is known already.
 #[derive(Debug, Serialize)]
 pub struct Line<'a, R> {
     #[serde(rename = "type")]
     kind: &'static str,
-    window: &'a Window,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<&'a Window>,
     #[serde(flatten)]
     row: &'a R,
 }
@@ -170,7 +176,12 @@ pub struct Line<'a, R> {
 impl<'a, R: Row> Line<'a, R> {
     /// The line of a row of this answer.
     pub fn new(header: &'a Header, row: &'a R) -> Self {
-        Self { kind: R::TYPE, window: &header.window, row }
+        Self { kind: R::TYPE, window: Some(&header.window), row }
+    }
+
+    /// The line of a row that a watch tells of, whose window has not ended.
+    pub fn of_watch(row: &'a R) -> Self {
+        Self { kind: R::TYPE, window: None, row }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn check_window(window: Duration, longest: Duration) -> Result<()> {
 /// [`Duration`] cannot hold them.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let examples = "write it like 5s, 500ms, 1m30s or 2.5";
-    let negative = || format!("{text:?} is negative, and may be 0.1 s to 1 h; {examples}");
+    let negative = || format!("{text:?} is negative; {examples}");
     if let Ok(seconds) = f64::from_str(text) {
         if seconds < 0.0 {
             return Err(negative());

@@ -408,7 +408,7 @@ fn a_one_shot_observes_the_window_and_never_calls_it_more() {
         answer.header.coverage.warnings,
         [
             "asked for the last 60 s; observed 5 s, since nothing was recording before; start netmond (in versions that \
-             have it), or keep a --watch running"
+             have it), or write a recording and ask that"
         ]
     );
     assert_eq!(cookies(&answer), [1, 2]);
@@ -645,7 +645,7 @@ fn fields_are_chosen_and_a_typo_is_told_the_nearest() {
     );
     assert_eq!(chosen.csv_fields(), ["curl", "192.0.2.7:443", "ECONNREFUSED", "1500", "1", ""]);
     assert_eq!(
-        answer.table_of(&fields).unwrap().render(Layout { width: None, color: false }),
+        answer.only(&fields).unwrap().tables()[0].render(Layout { width: None, color: false }),
         "comm  remote         error         payload_bytes_sent  duration_seconds  rtt_seconds\n\
          curl  192.0.2.7:443  ECONNREFUSED             1.50 kB            1.00 s            -\n"
     );

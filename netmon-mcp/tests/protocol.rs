@@ -196,10 +196,7 @@ fn hostile_recording() -> String {
     let mut hostile = format!("{}\n", lines.next().unwrap());
     for line in lines {
         let mut sample: Value = serde_json::from_str(line).unwrap();
-        let Some(interfaces) = sample["interfaces"].as_array_mut() else {
-            hostile.push_str(&format!("{line}\n"));
-            continue;
-        };
+        let Some(interfaces) = sample["interfaces"].as_array_mut() else { continue };
         for interface in interfaces.iter_mut() {
             interface["name"] = json!(interface["name"].as_str().unwrap().to_owned() + &"網".repeat(300));
         }

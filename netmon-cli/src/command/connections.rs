@@ -1,4 +1,4 @@
-//! Questions about connections and sockets.
+//! `connections`, `summary`, `patterns`, `sockets`, `listeners`: who talks to whom.
 
 use std::{
     io::{self, Write as _},
@@ -7,161 +7,69 @@ use std::{
 };
 
 use netmon_core::{
-    Answer, ConnectionsRequest, Error, Header, Monitor, PatternsRequest, SocketsRequest, SummaryRequest,
-    request::{LONGEST_CALL, check_window},
+    Connection, ConnectionWatch, ConnectionsAnswer, Error, Header, Monitor, PatternsRequest, SocketsRequest,
+    SummaryRequest,
+    answer::{EndLine, Line, Row as _},
     view::ConnectionLines,
 };
 
-use super::{ask, cancelled_by_signals};
+use super::{again, ask, cancelled_by_signals};
 use crate::{
     arguments::{ConnectionsArguments, Format, Global},
     failure::Failure,
     output::{self, Printer},
 };
 
-/// As many rows as are shown where nobody said how many, and there is no terminal to fill.
-const PAGE: u64 = 50;
-
 pub(super) fn run(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, Failure> {
+    // A wrong name is told before anything is observed.
+    Connection::columns_of(&arguments.fields)?;
     if arguments.watch {
         return watch(global, arguments);
     }
-    let mut request = arguments.connections.clone();
-    // What people read is a page; what programs read is all of it.
-    if global.output == Format::Text && request.limit.is_none() {
-        request.limit = Some(page());
-    }
-    check_call(request.window)?;
     let monitor = Monitor::open(&global.source)?;
+    let mut printer = Printer::new(global);
+    let mut request = arguments.request.clone();
+    request.limit = request.limit.or(printer.page());
     let answer = ask("observing", request.window, |control| monitor.connections(&request, control))?;
-    let mut printer = Printer::new(global);
+
+    let rest = rest_of(&answer, request.limit);
     if arguments.fields.is_empty() {
-        printer.answer(&answer)?;
+        printer.answer_with(&answer, rest)?;
     } else {
-        printer.chosen(&answer, &arguments.fields)?;
-    }
-    if global.output == Format::Text
-        && let Some(cursor) = &answer.next_cursor
-    {
-        more(answer.total, answer.connections.len(), cursor, &arguments.connections)?;
+        printer.answer_with(&answer.only(&arguments.fields)?, rest)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// How to see what did not fit.
-fn more(total: u64, shown: usize, cursor: &str, request: &ConnectionsRequest) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let left = total.saturating_sub(shown as u64);
-    if request.cursor.is_some() || request.since.is_some() {
-        writeln!(out, "note: {left} more; the same with --cursor {cursor} shows the next")
-    } else {
-        writeln!(
-            out,
-            "note: {left} more; --limit {total} shows all, and -o json, jsonl and csv have no limit"
-        )
-    }
-}
-
-/// The rows that fit the terminal beside what stands above and below the table.
-fn page() -> u64 {
-    const AROUND: u64 = 10;
-    match terminal_size::terminal_size_of(io::stdout()) {
-        Some((_, height)) => u64::from(height.0).saturating_sub(AROUND).max(10),
-        None => PAGE,
-    }
-}
-
-fn check_call(window: Duration) -> Result<(), Failure> {
-    if window.is_zero() {
-        return Ok(());
-    }
-    Ok(check_window(window, LONGEST_CALL)?)
-}
-
-fn watch(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, Failure> {
-    /// How long to wait for the first of some changes, so that a Ctrl-C is not waited for long.
-    const PATIENCE: Duration = Duration::from_millis(200);
-    if global.output == Format::Csv {
-        return Err(Failure::Usage("a watch is printed as text or jsonl; choose -o jsonl".to_owned()));
-    }
-    let mut request = arguments.connections.clone();
-    let most = request.limit.take().unwrap_or(u64::MAX);
-    let monitor = Monitor::open(&global.source)?;
-    let cancel = cancelled_by_signals();
-    let mut watch = monitor.watch_connections(&request)?;
-    let mut printer = Printer::new(global);
-    let mut lines = ConnectionLines::new(printer.layout());
-    let header = watch.header()?;
-    if global.output == Format::Text {
-        begin(&header, &mut lines)?;
-    }
-
-    let (mut shown, mut missed) = (0, 0);
-    while shown < most {
-        let mut changes = match watch.next(PATIENCE, &cancel) {
-            Ok(changes) => changes,
-            Err(Error::Cancelled | Error::RecordingEnded { .. }) => break,
-            Err(error) => return Err(error.into()),
-        };
-        changes.truncate(usize::try_from(most - shown).unwrap_or(usize::MAX));
-        shown += changes.len() as u64;
-        match global.output {
-            Format::Text => {
-                let mut out = io::stdout().lock();
-                write!(out, "{}", lines.next(&changes))?;
-                if watch.missed() > missed {
-                    missed = watch.missed();
-                    writeln!(out, "note: {missed} changes were missed so far")?;
-                }
-                out.flush()?;
-            }
-            _ => printer.changes(&header, &changes)?,
-        }
-    }
-    if global.output != Format::Text {
-        printer.ended(&watch.header()?)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What is missing is said before the first line, and a person is told that it waits.
-fn begin(header: &Header, lines: &mut ConnectionLines) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for missing in &header.coverage.missing_hooks {
-        writeln!(out, "note: not shown: {} ({}: {})", missing.hides, missing.hook, missing.reason)?;
-    }
-    write!(out, "{}", lines.next(&[]))?;
-    out.flush()?;
-    if output::stdout_is_terminal() {
-        writeln!(io::stderr(), "watching; Ctrl-C ends it")?;
-    }
-    Ok(())
+/// The command for the next page.
+fn rest_of(answer: &ConnectionsAnswer, limit: Option<u64>) -> Option<String> {
+    let cursor = answer.next_cursor.as_deref()?;
+    let limit = limit?.to_string();
+    Some(format!("the next rows: {}", again::with(&[("--limit", &limit), ("--cursor", cursor)])))
 }
 
 pub(super) fn summary(global: &Global, request: &SummaryRequest) -> Result<ExitCode, Failure> {
-    observed(global, request.window, |monitor, control| monitor.summary(request, control))
+    let monitor = Monitor::open(&global.source)?;
+    let answer = ask("observing", request.window, |control| monitor.summary(request, control))?;
+    Printer::new(global).answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn patterns(global: &Global, request: &PatternsRequest) -> Result<ExitCode, Failure> {
-    observed(global, request.window, |monitor, control| monitor.patterns(request, control))
-}
-
-/// Asks what takes a window, and prints the answer.
-fn observed<A: Answer>(
-    global: &Global,
-    window: Duration,
-    question: impl FnOnce(&Monitor, &netmon_core::Control<'_>) -> netmon_core::Result<A>,
-) -> Result<ExitCode, Failure> {
-    check_call(window)?;
     let monitor = Monitor::open(&global.source)?;
-    let answer = ask("observing", window, |control| question(&monitor, control))?;
+    let answer = ask("observing", request.window, |control| monitor.patterns(request, control))?;
     Printer::new(global).answer(&answer)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitCode, Failure> {
-    let answer = Monitor::open(&global.source)?.sockets(&paged(global, request))?;
-    Printer::new(global).answer(&answer)?;
+    let mut printer = Printer::new(global);
+    let mut page = request.clone();
+    page.limit = page.limit.or(printer.page());
+    let answer = Monitor::open(&global.source)?.sockets(&page)?;
+    let rest = (request.limit.is_none() && answer.header.coverage.truncated)
+        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.total.to_string())])));
+    printer.answer_with(&answer, rest)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,11 +79,123 @@ pub(super) fn listeners(global: &Global, request: &SocketsRequest) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// A page of them, for people who did not say how many.
-fn paged(global: &Global, request: &SocketsRequest) -> SocketsRequest {
-    let mut request = request.clone();
-    if global.output == Format::Text && request.limit.is_none() {
-        request.limit = Some(page());
+fn watch(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, Failure> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    let monitor = Monitor::open(&global.source)?;
+    let mut watch = monitor.watch_connections(&arguments.request)?;
+    let cancel = cancelled_by_signals();
+    let mut changes = Changes::new(global, &arguments.fields)?;
+    changes.begin(&watch.header()?)?;
+    let mut left = arguments.request.limit.unwrap_or(u64::MAX);
+    let mut truncated = false;
+    while left > 0 {
+        match watch.next(PATIENCE, &cancel) {
+            Ok(rows) => {
+                let most = usize::try_from(left).unwrap_or(usize::MAX);
+                truncated = rows.len() > most;
+                let rows = &rows[..rows.len().min(most)];
+                changes.print(rows, &watch)?;
+                left -= rows.len() as u64;
+            }
+            // Both are how a watch ends.
+            Err(Error::Cancelled | Error::RecordingEnded { .. }) => break,
+            Err(error) => return Err(error.into()),
+        }
     }
-    request
+    let mut header = watch.header()?;
+    header.coverage.truncated |= truncated;
+    changes.end(&header)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the changes of a watch as they come.
+struct Changes<'a> {
+    format: Format,
+    fields: &'a [String],
+    lines: ConnectionLines,
+    notes: Vec<String>,
+    missed: u64,
+}
+
+impl<'a> Changes<'a> {
+    fn new(global: &Global, fields: &'a [String]) -> Result<Self, Failure> {
+        let printer = Printer::new(global);
+        Ok(Self {
+            format: printer.format(),
+            fields,
+            lines: ConnectionLines::new(printer.layout(), printer.height(), fields)?,
+            notes: Vec::new(),
+            missed: 0,
+        })
+    }
+
+    fn begin(&mut self, header: &Header) -> io::Result<()> {
+        match self.format {
+            Format::Text => {
+                self.new_notes(header)?;
+                let mut out = io::stdout().lock();
+                write!(out, "{}", self.lines.heading())?;
+                out.flush()
+            }
+            Format::Csv if self.fields.is_empty() => {
+                output::csv_line(io::stdout().lock(), Connection::CSV_COLUMNS)
+            }
+            Format::Csv => output::csv_line(io::stdout().lock(), self.fields),
+            Format::Json | Format::Jsonl => Ok(()),
+        }
+    }
+
+    /// All rows at once: in a storm a write for each would be what changes are missed for.
+    fn print(&mut self, rows: &[Connection], watch: &ConnectionWatch) -> Result<(), Failure> {
+        let mut out = Vec::new();
+        for row in rows {
+            self.row(&mut out, row)?;
+        }
+        if self.format == Format::Text && watch.missed() > self.missed {
+            let note = format!("{} changes were missed so far", watch.missed());
+            self.missed = watch.missed();
+            out.extend(self.lines.note(&note).bytes());
+        }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&out)?;
+        Ok(stdout.flush()?)
+    }
+
+    fn row(&mut self, out: &mut Vec<u8>, row: &Connection) -> Result<(), Failure> {
+        let selected = if self.fields.is_empty() { None } else { Some(row.only(self.fields)?) };
+        match (self.format, selected) {
+            (Format::Text, _) => out.extend(self.lines.next(row)?.bytes()),
+            (Format::Json | Format::Jsonl, None) => output::json_line(out, &Line::of_watch(row))?,
+            (Format::Json | Format::Jsonl, Some(selected)) => {
+                output::json_line(out, &Line::of_watch(&selected))?;
+            }
+            (Format::Csv, None) => output::csv_line(out, row.csv_fields())?,
+            (Format::Csv, Some(selected)) => output::csv_line(out, selected.csv_fields())?,
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, header: &Header) -> io::Result<()> {
+        match self.format {
+            Format::Text => self.new_notes(header),
+            Format::Json | Format::Jsonl => output::json_line(io::stdout().lock(), &EndLine::new(header)),
+            // CSV has no place for it.
+            Format::Csv if header.coverage.lost_events > 0 => {
+                writeln!(io::stderr(), "note: {} changes were missed", header.coverage.lost_events)
+            }
+            Format::Csv => Ok(()),
+        }
+    }
+
+    /// Each once: the same hook is missing at the beginning and at the end.
+    fn new_notes(&mut self, header: &Header) -> io::Result<()> {
+        for note in header.coverage.notes() {
+            if !self.notes.contains(&note) {
+                write!(io::stdout(), "{}", self.lines.note(&note))?;
+                self.notes.push(note);
+            }
+        }
+        Ok(())
+    }
 }

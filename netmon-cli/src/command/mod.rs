@@ -1,5 +1,6 @@
 //! The commands: each builds a request, asks, and prints.
 
+mod again;
 mod connections;
 mod manual;
 mod pps;
@@ -25,10 +26,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Interfaces(interfaces) => run_interfaces(global, interfaces),
         Command::Pps(pps) => pps::run(global, pps),
         Command::Connections(connections) => connections::run(global, connections),
-        Command::Summary(summary) => connections::summary(global, summary),
-        Command::Patterns(patterns) => connections::patterns(global, patterns),
-        Command::Sockets(sockets) => connections::sockets(global, sockets),
-        Command::Listeners(listeners) => connections::listeners(global, listeners),
+        Command::Summary(request) => connections::summary(global, request),
+        Command::Patterns(request) => connections::patterns(global, request),
+        Command::Sockets(request) => connections::sockets(global, request),
+        Command::Listeners(request) => connections::listeners(global, request),
         Command::Doctor => run_doctor(global),
         Command::Record(record) => run_record(global, record),
         Command::Completions { shell } => manual::completions(*shell),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
@@ -470,19 +470,42 @@ impl Connection {
         Ok(field_names(fields)?.into_iter().map(column).collect())
     }
 
+    /// The columns of a watch's lines, and how wide each is at first.
+    pub(crate) fn change_columns() -> impl Iterator<Item = (Column, usize)> {
+        CHANGE.iter().map(|change| (change.column, change.width))
+    }
+
+    /// The cells of a watch's line.
+    pub(crate) fn change_cells(&self) -> Vec<Cell> {
+        CHANGE.iter().map(|change| (change.cell)(self)).collect()
+    }
+
+    /// When its last change was, as far as is known: that it ended, was established, or began.
+    fn changed_at(&self) -> Option<Timestamp> {
+        let established = || {
+            let latency = Duration::try_from_secs_f64(self.connect_latency_seconds?).ok()?;
+            self.opened_at?.checked_add(latency).ok()
+        };
+        self.closed_at.or_else(established).or(self.opened_at)
+    }
+
     /// The columns of a table of connections; those that say nothing in any of its rows are left out.
     pub(super) fn table<'a>(
         rows: impl Iterator<Item = &'a Self> + Clone,
         more: &[(Column, &dyn Fn(usize) -> Cell)],
     ) -> crate::view::Table {
-        let mut shown: Vec<&TableColumn> = TABLE
+        // What listens has no other side, so that the own one is what tells rows apart.
+        let listens = rows.clone().any(|row| row.state == ConnectionState::Listening);
+        let local_first = [TABLE_LOCAL];
+        let (before, after) = TABLE.split_at(TABLE_REMOTE);
+        let shown: Vec<&TableColumn> = before
             .iter()
+            .chain(local_first.iter().filter(|_| listens))
+            .chain(
+                after.iter().filter(|column| !(listens && column.column.title == TABLE_LOCAL.column.title)),
+            )
             .filter(|column| !column.only_where_told || rows.clone().any(|row| (column.told)(row)))
             .collect();
-        if let Some(first) = shown.iter().position(|column| column.column.title == LOCAL) {
-            let first = shown[first];
-            shown.retain(|column| column.column.title != LOCAL || column.column == first.column);
-        }
         let columns =
             shown.iter().map(|column| column.column).chain(more.iter().map(|(column, _)| *column)).collect();
         let rows = rows
@@ -563,11 +586,6 @@ impl SelectedFields {
     pub fn cells(&self) -> Vec<Cell> {
         self.fields.iter().map(|(name, value)| Cell::known(for_people(name, value))).collect()
     }
-
-    /// The fields of CSV, raw; empty where a value is not known.
-    pub fn csv_fields(&self) -> Vec<String> {
-        self.fields.iter().map(|(name, value)| raw(name, value)).collect()
-    }
 }
 
 impl Serialize for SelectedFields {
@@ -635,66 +653,77 @@ const fn where_told(
     TableColumn { column, cell, only_where_told: true, told }
 }
 
-const LOCAL: &str = "LOCAL";
+fn state_cell(row: &Connection) -> Cell {
+    Cell::toned(row.state.name(), tone_of(row.state))
+}
+
+fn protocol_cell(row: &Connection) -> Cell {
+    row.protocol.name().into()
+}
+
+fn direction_cell(row: &Connection) -> Cell {
+    Cell::known(match row.direction {
+        ConnectionDirection::Inbound => Some("in".to_owned()),
+        ConnectionDirection::Outbound => Some("out".to_owned()),
+        ConnectionDirection::None => None,
+    })
+}
+
+fn process_cell(row: &Connection) -> Cell {
+    Cell::known(row.process.as_ref().map(|process| process.comm.to_string()))
+}
+
+fn pid_cell(row: &Connection) -> Cell {
+    Cell::known(row.process.as_ref().map(|process| process.pid.to_string()))
+}
+
+fn remote_cell(row: &Connection) -> Cell {
+    Cell::known(row.remote.as_ref().map(|remote| remote.endpoint().to_string()))
+}
+
+fn error_cell(row: &Connection) -> Cell {
+    row.error.as_ref().map_or_else(|| Cell::known(None), |error| Cell::toned(error.name.as_str(), Tone::Bad))
+}
+
+fn sent_cell(row: &Connection) -> Cell {
+    Cell::known(row.payload_bytes.map(|bytes| units::bytes(bytes.sent as f64)))
+}
+
+fn received_cell(row: &Connection) -> Cell {
+    Cell::known(row.payload_bytes.map(|bytes| units::bytes(bytes.received as f64)))
+}
+
+fn duration_cell(row: &Connection) -> Cell {
+    Cell::known(seconds_text(row.duration_seconds))
+}
+
+fn local_cell(row: &Connection) -> Cell {
+    row.local.to_string().into()
+}
+
+/// The place of the column REMOTE.
+const TABLE_REMOTE: usize = 5;
+/// The column before it, where something listens.
+const TABLE_LOCAL: TableColumn = always(Column::text("LOCAL"), local_cell);
 
 /// Where there is no room, optional columns go from the right.
 const TABLE: &[TableColumn] = &[
-    always(Column::text("STATE"), |row| Cell::toned(row.state.name(), tone_of(row.state))),
-    always(Column::text("PROTO"), |row| row.protocol.name().into()),
-    always(Column::text("DIR"), |row| {
-        Cell::known(match row.direction {
-            ConnectionDirection::Inbound => Some("in".to_owned()),
-            ConnectionDirection::Outbound => Some("out".to_owned()),
-            ConnectionDirection::None => None,
-        })
-    }),
-    always(Column::text("PROCESS"), |row| {
-        Cell::known(row.process.as_ref().map(|process| process.comm.to_string()))
-    }),
-    always(Column::number("PID"), |row| {
-        Cell::known(row.process.as_ref().map(|process| process.pid.to_string()))
-    }),
-    where_told(
-        Column::text(LOCAL),
-        |row| row.local.to_string().into(),
-        // What has no other side is told apart by this one.
-        |row| row.remote.is_none(),
-    ),
-    where_told(
-        Column::text("REMOTE"),
-        |row| Cell::known(row.remote.as_ref().map(|remote| remote.endpoint().to_string())),
-        |row| row.remote.is_some(),
-    ),
-    where_told(
-        Column::text("ERROR"),
-        |row| {
-            row.error
-                .as_ref()
-                .map_or_else(|| Cell::known(None), |error| Cell::toned(error.name.as_str(), Tone::Bad))
-        },
-        |row| row.error.is_some(),
-    ),
-    where_told(
-        Column::number("SENT").optional(),
-        |row| Cell::known(row.payload_bytes.map(|bytes| units::bytes(bytes.sent as f64))),
-        |row| row.payload_bytes.is_some(),
-    ),
-    where_told(
-        Column::number("RECEIVED").optional(),
-        |row| Cell::known(row.payload_bytes.map(|bytes| units::bytes(bytes.received as f64))),
-        |row| row.payload_bytes.is_some(),
-    ),
-    where_told(
-        Column::number("DURATION").optional(),
-        |row| Cell::known(seconds_text(row.duration_seconds)),
-        |row| row.duration_seconds.is_some(),
-    ),
+    always(Column::text("STATE"), state_cell),
+    always(Column::text("PROTO"), protocol_cell),
+    always(Column::text("DIR").optional(), direction_cell),
+    always(Column::text("PROCESS"), process_cell),
+    always(Column::number("PID"), pid_cell),
+    where_told(Column::text("REMOTE"), remote_cell, |row| row.remote.is_some()),
+    where_told(Column::text("ERROR"), error_cell, |row| row.error.is_some()),
+    where_told(Column::number("SENT").optional(), sent_cell, |row| row.payload_bytes.is_some()),
+    where_told(Column::number("RECEIVED").optional(), received_cell, |row| row.payload_bytes.is_some()),
+    where_told(Column::number("DURATION").optional(), duration_cell, |row| row.duration_seconds.is_some()),
     where_told(
         Column::number("RTT").optional(),
         |row| Cell::known(seconds_text(row.tcp.and_then(|tcp| tcp.rtt_seconds))),
         |row| row.tcp.is_some_and(|tcp| tcp.rtt_seconds.is_some()),
     ),
-    always(Column::text(LOCAL).optional(), |row| row.local.to_string().into()),
+    always(Column::text("LOCAL").optional(), local_cell),
     where_told(
         Column::text("OWNER").optional(),
         |row| {
@@ -705,6 +734,34 @@ const TABLE: &[TableColumn] = &[
     ),
 ];
 
+/// A column of a watch's lines, with the width of what it usually holds.
+struct ChangeColumn {
+    column: Column,
+    width: usize,
+    cell: fn(&Connection) -> Cell,
+}
+
+const fn change(column: Column, width: usize, cell: fn(&Connection) -> Cell) -> ChangeColumn {
+    ChangeColumn { column, width, cell }
+}
+
+const CHANGE: &[ChangeColumn] = &[
+    change(Column::text("TIME"), 8, |row| {
+        let clock = |at: Timestamp| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string();
+        Cell::known(row.changed_at().map(clock))
+    }),
+    change(Column::text("STATE"), 7, state_cell),
+    change(Column::text("PROTO"), 5, protocol_cell),
+    change(Column::text("DIR"), 3, direction_cell),
+    change(Column::text("PROCESS"), 15, process_cell),
+    change(Column::number("PID").optional(), 7, pid_cell),
+    change(Column::text("REMOTE"), 21, remote_cell),
+    change(Column::text("ERROR"), 12, error_cell),
+    change(Column::number("SENT").optional(), 7, sent_cell),
+    change(Column::number("RECEIVED").optional(), 8, received_cell),
+    change(Column::number("DURATION").optional(), 8, duration_cell),
+];
+
 fn tone_of(state: ConnectionState) -> Tone {
     match state {
         ConnectionState::Open => Tone::Good,
@@ -712,6 +769,16 @@ fn tone_of(state: ConnectionState) -> Tone {
         ConnectionState::Failed => Tone::Bad,
         ConnectionState::Closed => Tone::Dim,
         ConnectionState::Listening => Tone::Plain,
+    }
+}
+
+/// Its columns are those that were asked for, see [`SelectedConnections`](super::SelectedConnections).
+impl Row for SelectedFields {
+    const TYPE: &'static str = "connection";
+    const CSV_COLUMNS: &'static [&'static str] = &[];
+
+    fn csv_fields(&self) -> Vec<String> {
+        self.fields.iter().map(|(name, value)| raw(name, value)).collect()
     }
 }
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    connection::Connection,
+    connection::{Connection, SelectedFields},
     observe::{self, Scope, Watched},
     page::{self, Cursor, Page},
 };
@@ -231,15 +231,16 @@ fn visit(source: &dyn Source, scope: &Scope, watched: &Watched, rows: &mut Rows)
 }
 
 impl ConnectionsAnswer {
-    /// The table of chosen fields, see [`Connection::FIELDS`].
+    /// The same answer with chosen fields of its rows alone, see [`Connection::FIELDS`].
     ///
     /// # Errors
     /// As [`Connection::only`].
-    pub fn table_of(&self, fields: &[impl AsRef<str>]) -> Result<Table> {
-        let columns = Connection::columns_of(fields)?;
-        let rows: Result<Vec<_>> =
-            self.connections.iter().map(|row| row.only(fields).map(|chosen| chosen.cells())).collect();
-        Ok(Table { columns, rows: rows? })
+    pub fn only(&self, fields: &[impl AsRef<str>]) -> Result<SelectedConnections<'_>> {
+        Ok(SelectedConnections {
+            answer: self,
+            columns: Connection::columns_of(fields)?,
+            rows: self.connections.iter().map(|row| row.only(fields)).collect::<Result<_>>()?,
+        })
     }
 
     /// The rows as lines of `time | address | protocol | process`, at most so many, and how many more there are: the form
@@ -318,6 +319,78 @@ impl Answer for ConnectionsAnswer {
     }
 }
 
+/// An answer with chosen fields of its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelectedConnections<'a> {
+    answer: &'a ConnectionsAnswer,
+    columns: Vec<Column>,
+    rows: Vec<SelectedFields>,
+}
+
+impl fmt::Display for SelectedConnections<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.answer.fmt(f)
+    }
+}
+
+impl Serialize for SelectedConnections<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Selected<'a> {
+            #[serde(flatten)]
+            header: &'a Header,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            requested_seconds: Option<f64>,
+            total: u64,
+            by_state: StateCounts,
+            by_attribution: AttributionCounts,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            next_cursor: Option<&'a str>,
+            connections: &'a [SelectedFields],
+        }
+        let ConnectionsAnswer {
+            header,
+            requested_seconds,
+            total,
+            by_state,
+            by_attribution,
+            next_cursor,
+            connections: _,
+        } = self.answer;
+        Selected {
+            header,
+            requested_seconds: *requested_seconds,
+            total: *total,
+            by_state: *by_state,
+            by_attribution: *by_attribution,
+            next_cursor: next_cursor.as_deref(),
+            connections: &self.rows,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl Answer for SelectedConnections<'_> {
+    type Row = SelectedFields;
+
+    fn header(&self) -> &Header {
+        &self.answer.header
+    }
+
+    fn rows(&self) -> &[SelectedFields] {
+        &self.rows
+    }
+
+    fn csv_columns(&self) -> Vec<&'static str> {
+        self.columns.iter().map(|column| column.title).collect()
+    }
+
+    fn tables(&self) -> Vec<Table> {
+        let rows = self.rows.iter().map(SelectedFields::cells).collect();
+        vec![Table { columns: self.columns.clone(), rows }]
+    }
+}
+
 /// Changes of connections as they come, for callers with a loop of their own: it has no thread and does nothing between
 /// two calls. Hooks stay attached while it lives.
 #[must_use = "nothing is observed when it is dropped"]
@@ -357,7 +430,8 @@ impl ConnectionWatch {
     /// The connections that opened, were established, failed or ended since the last call, in order, each as it was then;
     /// waits for the first of them up to `timeout`. Empty when none came; with [`Duration::ZERO`] it returns at once.
     ///
-    /// A connection comes again with each of its changes, under the same `id`. What went over it in a window is not told.
+    /// A connection comes again with each of its changes, under the same `id`. What went over it in a window is not told, nor
+    /// how long it has lasted before its end.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::RecordingEnded`] after a recording's last change.
@@ -373,7 +447,13 @@ impl ConnectionWatch {
                 .connections
                 .iter()
                 .filter(|fact| self.scope.filter.matches(fact) && self.scope.takes(fact));
-            let rows: Vec<Connection> = wanted.map(|fact| Connection::new(fact, &changes.at, None)).collect();
+            let row_of = |fact: &ConnectionFact| {
+                let row = Connection::new(fact, &changes.at, None);
+                // It lasts on, and the moment of this call says nothing of it.
+                let lasted = row.duration_seconds.filter(|_| fact.is_over());
+                Connection { duration_seconds: lasted, ..row }
+            };
+            let rows: Vec<Connection> = wanted.map(row_of).collect();
             // Where changes came but none that was asked for, there may be time for another.
             if !rows.is_empty() || changes.connections.is_empty() || start.elapsed() >= timeout {
                 return Ok(rows);

@@ -19,7 +19,9 @@ pub use connection::{
     BothWays, Connection, ConnectionFailure, ConnectionProcess, ConnectionTcp, Endpoint, RemoteEndpoint,
     SelectedFields,
 };
-pub use connections::{AttributionCounts, ConnectionWatch, ConnectionsAnswer, StateCounts};
+pub use connections::{
+    AttributionCounts, ConnectionWatch, ConnectionsAnswer, SelectedConnections, StateCounts,
+};
 pub use interfaces::{Interface, InterfacesAnswer};
 pub use patterns::PatternsAnswer;
 pub use rates::{

@@ -59,7 +59,7 @@ pub(super) fn watch(
         since.map(|since| {
             format!(
                 "asked for the last {}; {what}, since nothing was recording before; start netmond (in versions that have \
-                 it), or keep a --watch running",
+                 it), or write a recording and ask that",
                 units::seconds(since),
             )
         })

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "clap")]
 use super::parse_duration;
-use super::{ConnectionFilter, DEFAULT_WINDOW};
+use super::{ConnectionFilter, DEFAULT_WINDOW, LONGEST_PAST, LONGEST_WINDOW, check_window};
+use crate::error::Result;
 
 /// The connections to look for patterns in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,12 +20,12 @@ pub struct PatternsRequest {
     #[cfg_attr(feature = "clap", command(flatten))]
     #[serde(flatten)]
     pub filter: ConnectionFilter,
-    /// How far back to look, where somebody observed meanwhile [default: as far as was observed]
+    /// How far back, 0.1s to 7 days, where something recorded meanwhile [default: as far as was recorded]
     #[cfg_attr(feature = "clap", arg(long, value_parser = parse_duration, value_name = "DURATION", allow_hyphen_values = true))]
     #[serde(with = "super::optional_seconds", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<f64>", range(min = 0.0)))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<f64>", range(min = 0.1, max = 604_800.0)))]
     pub since: Option<Duration>,
-    /// How long to observe where nobody did yet, 0.1s to 1h
+    /// How long to observe where nothing was recorded, 0.1s to 1h
     #[cfg_attr(feature = "clap", arg(long, default_value = "5s", value_parser = parse_duration, value_name = "DURATION", allow_hyphen_values = true))]
     #[serde(with = "super::seconds")]
     #[cfg_attr(feature = "schema", schemars(with = "f64", range(min = 0.1, max = 3600.0)))]
@@ -38,9 +39,15 @@ impl Default for PatternsRequest {
 }
 
 impl PatternsRequest {
-    /// As [`ConnectionsRequest::check`](super::ConnectionsRequest).
-    pub(crate) fn check(&self) -> crate::error::Result<()> {
-        super::listings::check_times(self.since, self.window)
+    /// Refuses what cannot be asked.
+    ///
+    /// # Errors
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange).
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(since) = self.since {
+            check_window(since, LONGEST_PAST)?;
+        }
+        check_window(self.window, LONGEST_WINDOW)
     }
 }
 

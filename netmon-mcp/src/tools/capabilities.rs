@@ -45,6 +45,13 @@ pub(super) async fn call(
 }
 
 fn shorten(answer: &mut CapabilitiesAnswer) {
+    // Features say why, and what would help, once for all their hooks.
+    for hook in &mut answer.hooks {
+        if answer.features.iter().any(|feature| feature.reason.is_some() && feature.reason == hook.reason) {
+            hook.reason = None;
+            hook.fix = None;
+        }
+    }
     let found = answer.leftovers.len();
     if found > MOST_LEFTOVERS {
         answer.leftovers.truncate(MOST_LEFTOVERS);

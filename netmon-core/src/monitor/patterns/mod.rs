@@ -20,7 +20,7 @@ use collect::{Collected, NO_DESTINATION, Outcome, Seen};
 use jiff::{SignedDuration, Timestamp};
 use thresholds::{LEAST_BASELINE, LISTED, MOST_FINDINGS};
 
-use super::observe::{Scope, header, watch};
+use super::observe::{self, Scope};
 use crate::{
     answer::{Coverage, Header},
     control::Control,
@@ -40,21 +40,19 @@ pub(super) fn patterns(
     request.check()?;
     let description = source.describe();
     let scope = Scope::new(&request.filter, &[], &description)?;
-    let already = source.observed(request.since)?.is_some();
-    let watched = watch(source, request.since, request.window, control)?;
+    let watched = observe::watch(source, request.since, request.window, control)?;
     let span = watched.span;
 
     let mut collected = Collected::new(span);
-    let mut add = |sighting: Sighting<'_>| {
+    let observed = source.connections(&span, &scope.filter, &mut |sighting| {
         if scope.takes(sighting.fact) {
             collected.add(sighting);
         }
-    };
-    let observed = source.connections(&span, &scope.filter, &mut add)?;
+    })?;
     let collected = collected.finish();
-    let earlier = if already { earlier_destinations(source, &span, &scope)? } else { None };
+    let earlier = earlier_destinations(source, &span, &scope)?;
 
-    let mut header = header(description, &watched, observed, false);
+    let mut header = observe::header(description, &watched, observed, false);
     let coverage = &mut header.coverage;
     if collected.left_out() > 0 {
         coverage.truncated = true;
