@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Whom to ask: auto, live (this host) or replay:FILE (a recording)
+    /// Whom to ask: auto (netmond if it runs, else live), live (this host), unix:PATH or http://HOST:PORT (netmond), replay:FILE (a recording), live:system-calls (the same, and the end of every system call is followed: exact owners on Linux before 6.3)
     #[arg(
         long,
         global = true,

@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
-use netmon_core::Error;
+use netmon_core::{Error, ErrorKind};
 
 /// A mistake on the command line.
 pub(crate) const USAGE: u8 = 2;
@@ -68,11 +68,9 @@ impl Failure {
 }
 
 fn code(error: &Error) -> u8 {
-    match error {
-        Error::WindowOutOfRange { .. } | Error::InvalidRequest(_) | Error::Filter(_) => USAGE,
-        Error::UnknownInterface { .. } | Error::InterfaceGone { .. } | Error::NoInterfaceUp { .. } => {
-            NOT_FOUND
-        }
+    match error.kind() {
+        ErrorKind::WindowOutOfRange | ErrorKind::InvalidRequest | ErrorKind::Filter => USAGE,
+        ErrorKind::UnknownInterface | ErrorKind::InterfaceGone | ErrorKind::NoInterfaceUp => NOT_FOUND,
         _ => UNREACHABLE,
     }
 }

@@ -180,8 +180,9 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["ppps"],
         &["-o", "xml", "pps"],
         &["--source", "bogus", "pps"],
-        &["--source", "unix:/run/netmon/netmond.sock", "pps"],
-        &["--server", "http://localhost:8080", "pps"],
+        &["--source", "unix:", "pps"],
+        &["--server", "http://secret@localhost:8080", "pps"],
+        &["--server", "http://", "pps"],
         &["--source", "replay:", "pps"],
         &["interfaces", "--window", "0"],
         &["interfaces", "--now", "--window", "2s"],
@@ -219,6 +220,15 @@ fn mistakes_get_one_clear_line_and_status_2() {
         told.push_str(&line.replace(DEMO, "replay:demo.jsonl"));
     }
     insta::assert_snapshot!("mistakes", told);
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_named_with_what_to_do() {
+    let output = run(&["--source", "unix:/nonexistent/netmond.sock", "summary"]);
+    assert_eq!(output.status.code(), Some(3), "{}", all(&output));
+    let told = "error: cannot reach netmond at unix:/nonexistent/netmond.sock: there is no such socket: it is not running\n\
+        hint: start it (sudo systemctl start netmond), or ask this host without it: --source live\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), told);
 }
 
 #[test]

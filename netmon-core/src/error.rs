@@ -2,6 +2,8 @@
 
 use std::{error::Error as _, io, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     clean::{self, CleanText},
     fact::Hook,
@@ -95,6 +97,36 @@ pub enum Error {
     /// The caller ended it.
     #[error("cancelled")]
     Cancelled,
+    /// The answer would tell of what belongs to somebody else.
+    #[error(
+        "{what} cannot be shown to user {uid}: root and members of the group \"{group}\" see all connections, other users their own"
+    )]
+    Forbidden {
+        /// What was asked for.
+        what: String,
+        /// Who asked.
+        uid: u32,
+        /// The group whose members may ask.
+        group: CleanText,
+    },
+    /// The daemon that was asked does not answer.
+    #[error("cannot reach netmond at {address}: {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: CleanText,
+        /// What is wrong.
+        reason: CleanText,
+    },
+    /// What the daemon that was asked said instead of an answer.
+    #[error("{message}")]
+    Told {
+        /// What it is about.
+        kind: ErrorKind,
+        /// The message, clean, of one line or more.
+        message: String,
+        /// What the reader can do about it.
+        hint: Option<CleanText>,
+    },
     /// The kernel refused something that works everywhere else.
     #[error("cannot {action}")]
     Kernel {
@@ -106,7 +138,72 @@ pub enum Error {
     },
 }
 
+/// What an error is about, for programs; the same whether it arose here or in a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// [`Error::UnknownInterface`].
+    UnknownInterface,
+    /// [`Error::InterfaceGone`].
+    InterfaceGone,
+    /// [`Error::NoInterfaceUp`].
+    NoInterfaceUp,
+    /// [`Error::WindowOutOfRange`].
+    WindowOutOfRange,
+    /// [`Error::InvalidRequest`].
+    InvalidRequest,
+    /// [`Error::HookUnavailable`].
+    HookUnavailable,
+    /// [`Error::Recording`].
+    Recording,
+    /// [`Error::NotInSource`].
+    NotInSource,
+    /// [`Error::Filter`].
+    Filter,
+    /// [`Error::RecordingEnded`].
+    RecordingEnded,
+    /// [`Error::Cancelled`].
+    Cancelled,
+    /// [`Error::Forbidden`].
+    Forbidden,
+    /// Nobody knows who asks, or the token is wrong.
+    Unauthorized,
+    /// Too much was asked at once.
+    Busy,
+    /// [`Error::Unreachable`].
+    Unreachable,
+    /// [`Error::Kernel`].
+    Kernel,
+    /// There is no such place to ask at.
+    NotFound,
+    /// Whatever a daemon says that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
 impl Error {
+    /// What it is about.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownInterface { .. } => ErrorKind::UnknownInterface,
+            Self::InterfaceGone { .. } => ErrorKind::InterfaceGone,
+            Self::NoInterfaceUp { .. } => ErrorKind::NoInterfaceUp,
+            Self::WindowOutOfRange { .. } => ErrorKind::WindowOutOfRange,
+            Self::InvalidRequest(_) => ErrorKind::InvalidRequest,
+            Self::HookUnavailable { .. } => ErrorKind::HookUnavailable,
+            Self::Recording { .. } => ErrorKind::Recording,
+            Self::NotInSource { .. } => ErrorKind::NotInSource,
+            Self::Filter(_) => ErrorKind::Filter,
+            Self::RecordingEnded { .. } => ErrorKind::RecordingEnded,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Forbidden { .. } => ErrorKind::Forbidden,
+            Self::Unreachable { .. } => ErrorKind::Unreachable,
+            Self::Told { kind, .. } => *kind,
+            Self::Kernel { .. } => ErrorKind::Kernel,
+        }
+    }
+
     /// The message in one line, with its cause where it does not tell that itself.
     pub fn with_cause(&self) -> String {
         match (self, self.source()) {
@@ -122,6 +219,14 @@ impl Error {
             Self::HookUnavailable { .. } => {
                 Some("without naming a hook the best that works is taken".to_owned())
             }
+            Self::Forbidden { group, .. } => Some(format!(
+                "ask for your own, or become a member: sudo usermod -aG {group} USER, and log in again"
+            )),
+            Self::Unreachable { .. } => Some(
+                "start it (sudo systemctl start netmond), or ask this host without it: --source live"
+                    .to_owned(),
+            ),
+            Self::Told { hint, .. } => hint.as_ref().map(ToString::to_string),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ pub mod view;
 pub use answer::{Answer, Coverage, Header, MissingHook, Window};
 pub use clean::CleanText;
 pub use control::{Cancel, Control, Progress};
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
     CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, InterfacesAnswer, ListenersAnswer,

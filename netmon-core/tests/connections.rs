@@ -407,8 +407,7 @@ fn a_one_shot_observes_the_window_and_never_calls_it_more() {
     assert_eq!(
         answer.header.coverage.warnings,
         [
-            "asked for the last 60 s; observed 5 s, since nothing was recording before; start netmond (in versions that \
-             have it), or write a recording and ask that"
+            "asked for the last 60 s; observed 5 s, since nothing was recording before; start netmond, or write a recording and ask that"
         ]
     );
     assert_eq!(cookies(&answer), [1, 2]);

@@ -242,8 +242,7 @@ fn a_window_is_waited_for_where_nobody_observed_and_a_shorter_past_is_said() {
     assert_eq!(
         answer.header.coverage.warnings,
         [
-            "asked for the last 60 s; observed 5 s, since nothing was recording before; start netmond (in versions that \
-          have it), or write a recording and ask that"
+            "asked for the last 60 s; observed 5 s, since nothing was recording before; start netmond, or write a recording and ask that"
         ]
     );
 

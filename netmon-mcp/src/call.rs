@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use netmon_core::{Answer, Cancel, Control, Error, Monitor, Progress, view::units};
+use netmon_core::{Answer, Cancel, Control, Error, ErrorKind, Monitor, Progress, view::units};
 use rmcp::{
     RoleServer,
     model::{CallToolResult, ContentBlock, ProgressNotificationParam},
@@ -36,14 +36,12 @@ impl From<Error> for Failure {
 }
 
 fn next_step(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::UnknownInterface { .. } => {
+    match error.kind() {
+        ErrorKind::UnknownInterface => {
             Some("Name one of these, or leave `interface` out to measure the default route's.")
         }
-        Error::InterfaceGone { .. } => {
-            Some("Call again, without `interface` to measure the default route's.")
-        }
-        Error::Kernel { .. } => Some("Call `capabilities` to see what works here."),
+        ErrorKind::InterfaceGone => Some("Call again, without `interface` to measure the default route's."),
+        ErrorKind::Kernel => Some("Call `capabilities` to see what works here."),
         _ => None,
     }
 }

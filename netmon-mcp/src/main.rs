@@ -43,7 +43,7 @@ Exit status:
 #[derive(Debug, Parser)]
 #[command(name = "netmon-mcp", version, max_term_width = 100, after_help = CLIENTS)]
 struct Options {
-    /// Whom to ask: auto, live (this host) or replay:FILE (a recording)
+    /// Whom to ask: auto (netmond if it runs, else live), live (this host), unix:PATH or http://HOST:PORT (netmond), replay:FILE (a recording), live:system-calls (the same, and the end of every system call is followed: exact owners on Linux before 6.3)
     #[arg(long, env = "NETMON_SOURCE", default_value = "auto", value_name = "SOURCE")]
     source: SourceChoice,
     /// Only read. There is no other mode: no tool changes anything, with or without this

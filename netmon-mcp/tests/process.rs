@@ -265,7 +265,7 @@ fn what_keeps_it_from_starting_is_one_line_on_stderr() {
     assert_eq!(code, Some(2), "{message}");
     let (code, message) = told(program().args(["--source", "nonsense"]));
     assert_eq!(code, Some(2));
-    assert!(message.contains("choose auto, live or replay:FILE"), "{message}");
+    assert!(message.contains("http://HOST:PORT or replay:FILE"), "{message}");
 }
 
 #[test]

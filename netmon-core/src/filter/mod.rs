@@ -154,6 +154,41 @@ impl Filter {
         self.expression == Expression::default()
     }
 
+    /// Whether it demands an owner that is not this user.
+    pub(crate) fn demands_another_user(&self, uid: u32) -> bool {
+        self.demands().any(|comparison| match (&comparison.values, comparison.relation) {
+            (Values::Users(users), Relation::Equal | Relation::In) => {
+                !users.iter().any(|user| user.range.contains(uid.into()))
+            }
+            _ => false,
+        })
+    }
+
+    /// The processes of which it demands one.
+    pub(crate) fn demanded_pids(&self) -> impl Iterator<Item = u32> {
+        self.demands()
+            .filter(|comparison| comparison.field == Field::Pid && comparison.relation == Relation::Equal)
+            .filter_map(|comparison| match &comparison.values {
+                Values::Numbers(ranges) => match ranges.as_slice() {
+                    [range] if range.low == range.high => u32::try_from(range.low).ok(),
+                    _ => None,
+                },
+                _ => None,
+            })
+    }
+
+    /// The comparisons that every match holds.
+    fn demands(&self) -> impl Iterator<Item = &Comparison> {
+        let parts = match &self.expression {
+            Expression::All(parts) => parts.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        parts.iter().filter_map(|part| match part {
+            Expression::Comparison(comparison) => Some(comparison),
+            _ => None,
+        })
+    }
+
     /// The filter that connections match which match both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -39,7 +39,7 @@ use crate::{
     error::Result,
     request::{ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest},
     source::{
-        Source,
+        Evaluated, Question, Source,
         live::LiveSource,
         recording::{self, RecordRequest},
         replay::ReplaySource,
@@ -65,6 +65,11 @@ impl Monitor {
     /// Answers from a source of your own.
     pub fn new(source: impl Source + 'static) -> Self {
         Self { source: Arc::new(source) }
+    }
+
+    /// Answers from a source that others use too.
+    pub fn shared(source: Arc<dyn Source>) -> Self {
+        Self { source }
     }
 
     /// Answers from this host, now. Needs no privilege for what the kernel tells everybody; see [`LiveSource`].
@@ -173,7 +178,10 @@ impl Monitor {
     /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange), [`Error::Cancelled`](crate::Error::Cancelled),
     /// [`Error::Kernel`](crate::Error::Kernel).
     pub fn patterns(&self, request: &PatternsRequest, control: &Control<'_>) -> Result<PatternsAnswer> {
-        patterns::patterns(&*self.source, request, control)
+        match self.source.evaluate(Question::Patterns(request), control)? {
+            Some(Evaluated::Patterns(answer)) => Ok(*answer),
+            _ => patterns::patterns(&*self.source, request, control),
+        }
     }
 
     /// Connections that were open at some time in a window, with their owners, and why they failed.
@@ -195,7 +203,10 @@ impl Monitor {
         request: &ConnectionsRequest,
         control: &Control<'_>,
     ) -> Result<ConnectionsAnswer> {
-        connections::connections(&*self.source, request, control)
+        match self.source.evaluate(Question::Connections(request), control)? {
+            Some(Evaluated::Connections(answer)) => Ok(*answer),
+            _ => connections::connections(&*self.source, request, control),
+        }
     }
 
     /// Changes of connections as they come, from now on; of the request the filter and the states count. Does not block,
@@ -214,7 +225,10 @@ impl Monitor {
     /// # Errors
     /// As [`Monitor::connections`].
     pub fn summary(&self, request: &SummaryRequest, control: &Control<'_>) -> Result<SummaryAnswer> {
-        summary::summary(&*self.source, request, control)
+        match self.source.evaluate(Question::Summary(request), control)? {
+            Some(Evaluated::Summary(answer)) => Ok(*answer),
+            _ => summary::summary(&*self.source, request, control),
+        }
     }
 
     /// All sockets of the Internet protocols now, with the processes that hold them.
@@ -223,7 +237,10 @@ impl Monitor {
     /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
     /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a limit of 0, [`Error::Kernel`](crate::Error::Kernel).
     pub fn sockets(&self, request: &SocketsRequest) -> Result<SocketsAnswer> {
-        sockets::sockets(&*self.source, request)
+        match self.source.evaluate(Question::Sockets(request), &Control::default())? {
+            Some(Evaluated::Sockets(answer)) => Ok(*answer),
+            _ => sockets::sockets(&*self.source, request),
+        }
     }
 
     /// The sockets that wait for others to connect, and UDP sockets without a peer; whatever states the request names.
@@ -231,7 +248,10 @@ impl Monitor {
     /// # Errors
     /// As [`Monitor::sockets`].
     pub fn listeners(&self, request: &SocketsRequest) -> Result<ListenersAnswer> {
-        sockets::listeners(&*self.source, request)
+        match self.source.evaluate(Question::Listeners(request), &Control::default())? {
+            Some(Evaluated::Listeners(answer)) => Ok(*answer),
+            _ => sockets::listeners(&*self.source, request),
+        }
     }
 
     /// What works on this kernel with these privileges, what does not, and what would fix it. Every hook is tried for
@@ -240,7 +260,10 @@ impl Monitor {
     /// # Errors
     /// [`Error::Kernel`](crate::Error::Kernel).
     pub fn capabilities(&self) -> Result<CapabilitiesAnswer> {
-        capabilities::capabilities(&*self.source)
+        match self.source.evaluate(Question::Capabilities, &Control::default())? {
+            Some(Evaluated::Capabilities(answer)) => Ok(*answer),
+            _ => capabilities::capabilities(&*self.source),
+        }
     }
 
     /// Writes what this source tells to a file, from which [`Monitor::replay`] answers later. Ends after the duration or

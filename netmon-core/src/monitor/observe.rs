@@ -58,8 +58,8 @@ pub(super) fn watch(
     let without_past = |what: String| {
         since.map(|since| {
             format!(
-                "asked for the last {}; {what}, since nothing was recording before; start netmond (in versions that have \
-                 it), or write a recording and ask that",
+                "asked for the last {}; {what}, since nothing was recording before; start netmond, or write a recording \
+                 and ask that",
                 units::seconds(since),
             )
         })
@@ -131,10 +131,12 @@ impl Scope {
     pub(super) fn new(
         filter: &ConnectionFilter,
         states: &[ConnectionState],
-        description: &SourceDescription,
+        source: &dyn Source,
     ) -> Result<Self> {
-        let own_pid = description.observer_pid.filter(|_| !filter.include_own);
-        Ok(Self { filter: filter.compile()?, states: states.to_vec(), own_pid })
+        let own_pid = source.describe().observer_pid.filter(|_| !filter.include_own);
+        let filter = filter.compile()?;
+        source.permit(&filter)?;
+        Ok(Self { filter, states: states.to_vec(), own_pid })
     }
 
     /// Whether a connection that matches the filter belongs to the answer.

@@ -154,7 +154,7 @@ fn list(
 ) -> Result<(Header, Vec<Socket>)> {
     request.check()?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, states, &description)?;
+    let scope = Scope::new(&request.filter, states, source)?;
     let snapshot = source.sockets(&observe::now(source)?)?;
     let at = snapshot.at;
     let wanted = snapshot

@@ -217,7 +217,7 @@ pub(super) fn summary(
 ) -> Result<SummaryAnswer> {
     request.check()?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, &[], &description)?;
+    let scope = Scope::new(&request.filter, &[], source)?;
     let watched = observe::watch(source, request.since, request.window, control)?;
     let mut sums = Sums::new(watched.span, watched.only_open);
     let observed = source.connections(&watched.span, &scope.filter, &mut |sighting| {

@@ -23,7 +23,7 @@ pub struct ConnectionsRequest {
     #[cfg_attr(feature = "clap", command(flatten))]
     #[serde(flatten)]
     pub filter: ConnectionFilter,
-    /// How far back, 0.1s to 7 days, where something recorded meanwhile [default: as far as was recorded]
+    /// How far back, 0.1s to 7 days, where something recorded meanwhile [default: 60s; all of a recording]
     #[cfg_attr(feature = "clap", arg(long, value_parser = parse_duration, value_name = "DURATION", allow_hyphen_values = true))]
     #[serde(with = "super::optional_seconds", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<f64>", range(min = 0.1, max = 604_800.0)))]
@@ -148,7 +148,7 @@ pub struct SummaryRequest {
     #[cfg_attr(feature = "clap", command(flatten))]
     #[serde(flatten)]
     pub filter: ConnectionFilter,
-    /// How far back, 0.1s to 7 days, where something recorded meanwhile [default: as far as was recorded]
+    /// How far back, 0.1s to 7 days, where something recorded meanwhile [default: 60s; all of a recording]
     #[cfg_attr(feature = "clap", arg(long, value_parser = parse_duration, value_name = "DURATION", allow_hyphen_values = true))]
     #[serde(with = "super::optional_seconds", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<f64>", range(min = 0.1, max = 604_800.0)))]

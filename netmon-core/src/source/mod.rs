@@ -2,14 +2,20 @@
 
 mod choice;
 pub mod live;
+mod question;
 mod recorder;
 pub mod recording;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod replay;
+mod scoped;
 
 use std::{any::Any, fmt, time::Duration};
 
 pub use choice::SourceChoice;
+pub use question::{Evaluated, Question};
 pub use recorder::{Recorded, Recorder};
+pub use scoped::ScopedSource;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -86,8 +92,8 @@ pub trait Source: Send + Sync {
         Err(self.without("connections"))
     }
 
-    /// The time that was already observed, at most the last `since` of it (all of it for `None`), up to now or to the end
-    /// of a recording. `None` where nobody observed yet, so that a caller has to [observe](Source::observe) and
+    /// The time that was already observed, at most the last `since` of it, up to now or to the end of a recording; for
+    /// `None` what is of use: the last minute of a live source, all of a recording. `None` where nobody observed yet, so that a caller has to [observe](Source::observe) and
     /// [wait](Source::wait).
     ///
     /// It may begin somewhat earlier than asked for: where counters were read, so that differences are exact.
@@ -137,6 +143,25 @@ pub trait Source: Send + Sync {
         Err(self.without("connections"))
     }
 
+    /// Refuses a filter that demands what the reader of this source may not see. To others the answer is what is left.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    fn permit(&self, filter: &Filter) -> Result<()> {
+        let _ = filter;
+        Ok(())
+    }
+
+    /// Answers a whole question where the facts are, by what [`Monitor`](crate::Monitor) would do with them here; so a
+    /// summary of a million connections crosses a network as a summary. `None` where the facts are here.
+    ///
+    /// # Errors
+    /// As the method of [`Monitor`](crate::Monitor) for this question.
+    fn evaluate(&self, question: Question<'_>, control: &Control<'_>) -> Result<Option<Evaluated>> {
+        let _ = (question, control);
+        Ok(None)
+    }
+
     /// The error of a question that this source cannot answer at all.
     fn without(&self, what: &'static str) -> Error {
         Error::NotInSource { kind: self.describe().kind, what }
@@ -183,7 +208,7 @@ impl SourceDescription {
 }
 
 /// A stretch of time on the host's clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Its start, excluded.
     pub from: Moment,
@@ -239,7 +264,7 @@ impl fmt::Debug for Observation {
 pub struct ChangeCursor(pub u64);
 
 /// Some changes of connections.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changes {
     /// Each connection as it was after a change; empty where none came in time.
     pub connections: Vec<ConnectionFact>,

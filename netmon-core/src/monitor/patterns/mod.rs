@@ -39,7 +39,7 @@ pub(super) fn patterns(
 ) -> Result<PatternsAnswer> {
     request.check()?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, &[], &description)?;
+    let scope = Scope::new(&request.filter, &[], source)?;
     let watched = observe::watch(source, request.since, request.window, control)?;
     let span = watched.span;
 

@@ -20,6 +20,7 @@ use std::{io, time::Duration};
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
+pub use sock_diag::user_of_connection;
 
 use super::{
     ChangeCursor, Changes, Counting, InterfaceRef, Observation, Sighting, Source, SourceDescription, Span,
@@ -52,7 +53,7 @@ pub(crate) fn capabilities_fix() -> String {
             "run it as root, or grant it the capabilities: sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep '{program}'"
         )
     };
-    format!("{grant}; or start netmond, which answers for every user (from the version that ships it)")
+    format!("{grant}; or start netmond, which answers for every user")
 }
 
 /// The live source: the network namespace of the calling thread.
@@ -108,6 +109,9 @@ impl LiveSource {
         self
     }
 }
+
+/// What is told of the past where nobody says how much. Who observes for weeks is not asked about weeks.
+const DEFAULT_PAST: Duration = Duration::from_secs(60);
 
 fn read_sysctl(path: &str) -> CleanText {
     match std::fs::read(path) {

@@ -417,11 +417,7 @@ fn steady(mut take: impl FnMut() -> io::Result<Dump>) -> io::Result<Dump> {
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
 fn request(protocol: Protocol, family: Family, states: StateMask) -> Vec<u8> {
     // include/uapi/linux/sock_diag.h, inet_diag.h, netlink.h
-    const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    const NLM_F_REQUEST: u16 = 0x1;
     const NLM_F_DUMP: u16 = 0x300;
-    const LENGTH: u32 = 72;
-    const SEQUENCE: u32 = 1;
     const INFO: u8 = 1 << (INET_DIAG_INFO - 1);
     const ANY_SOCKET: [u8; 48] = [0; 48];
 
@@ -430,16 +426,64 @@ fn request(protocol: Protocol, family: Family, states: StateMask) -> Vec<u8> {
         Protocol::Udp => 17,
         Protocol::Icmp => 1,
     };
+    message(NLM_F_DUMP, [family as u8, kernel_protocol, INFO, 0], states, &ANY_SOCKET)
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
+fn message(flags: u16, kind: [u8; 4], states: StateMask, id: &[u8; 48]) -> Vec<u8> {
+    // include/uapi/linux/sock_diag.h, inet_diag.h, netlink.h
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const NLM_F_REQUEST: u16 = 0x1;
+    const LENGTH: u32 = 72;
+    const SEQUENCE: u32 = 1;
+
     let mut bytes = Vec::with_capacity(LENGTH as usize);
     bytes.extend(LENGTH.to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     bytes.extend(SEQUENCE.to_ne_bytes());
     bytes.extend(0_u32.to_ne_bytes());
-    bytes.extend([family as u8, kernel_protocol, INFO, 0]);
+    bytes.extend(kind);
     bytes.extend(states.0.to_ne_bytes());
-    bytes.extend(ANY_SOCKET);
+    bytes.extend(id);
     bytes
+}
+
+/// The user who made the TCP socket between these two places of this network namespace, which the kernel tells everybody.
+/// A server on loopback learns so who asks it. `None` where there is no such socket, or no longer.
+///
+/// # Errors
+/// [`Error::Kernel`](crate::Error::Kernel) where the kernel does not list sockets by netlink.
+pub fn user_of_connection(local: SocketAddr, remote: SocketAddr) -> Result<Option<u32>> {
+    const NLM_F_ACK: u16 = 0x4;
+    const TCP: u8 = 6;
+    const NO_SUCH_FILE: i32 = 2;
+    /// Where `struct inet_diag_msg` has the user.
+    const UID: usize = 64;
+
+    let family = if local.is_ipv4() { Family::V4 } else { Family::V6 };
+    let mut id = [0; 48];
+    id[0..2].copy_from_slice(&local.port().to_be_bytes());
+    id[2..4].copy_from_slice(&remote.port().to_be_bytes());
+    for (at, address) in [(4, local.ip()), (20, remote.ip())] {
+        match address {
+            IpAddr::V4(address) => id[at..at + 4].copy_from_slice(&address.octets()),
+            IpAddr::V6(address) => id[at..at + 16].copy_from_slice(&address.octets()),
+        }
+    }
+    // Whatever cookie it has.
+    id[40..48].fill(0xff);
+
+    let request = message(NLM_F_ACK, [family as u8, TCP, 0, 0], StateMask::ALL, &id);
+    let mut user = None;
+    let asked = ask(&request, |payload| {
+        user = payload.get(UID..).and_then(<[u8]>::first_chunk).map(|uid| u32::from_ne_bytes(*uid));
+    });
+    match asked {
+        Ok(_) => Ok(user),
+        Err(error) if error.raw_os_error() == Some(NO_SUCH_FILE) => Ok(None),
+        Err(error) => Err(kernel_error("look up a socket")(error)),
+    }
 }
 
 /// Sends a request for a list and gives every reply's payload to `read`. Returns whether the list is perhaps incomplete.
@@ -1062,5 +1106,19 @@ mod tests {
         let mut holders = [process(9, "worker", 30), process(1, "systemd", 1), process(900, "nginx", 20)];
         holders.sort_by_key(|process| (is_service_manager(process), process.started, process.pid));
         assert_eq!(holders.map(|process| process.pid), [900, 9, 1]);
+    }
+
+    #[test]
+    fn the_user_of_a_connection_is_known_from_both_its_ends() {
+        for listener in [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("[::1]:0").unwrap()] {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (server, peer) = listener.accept().unwrap();
+            let (local, own) = (server.local_addr().unwrap(), rustix::process::geteuid().as_raw());
+            assert_eq!(client.local_addr().unwrap(), peer);
+            assert_eq!(user_of_connection(peer, local).unwrap(), Some(own));
+            assert_eq!(user_of_connection(local, peer).unwrap(), Some(own));
+            let nobody = SocketAddr::new(peer.ip(), peer.port() ^ 1);
+            assert_eq!(user_of_connection(nobody, local).unwrap(), None);
+        }
     }
 }

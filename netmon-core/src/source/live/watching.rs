@@ -74,7 +74,7 @@ impl Watch {
     }
 
     pub(super) fn observed(&self, since: Option<Duration>) -> Option<Span> {
-        self.current()?.shared.recorder.observed(since, &now())
+        self.current()?.shared.recorder.observed(Some(since.unwrap_or(super::DEFAULT_PAST)), &now())
     }
 
     /// What was seen in a span; without an observer, what is open now.

@@ -1,0 +1,418 @@
+//! A daemon as a source: HTTP over its Unix socket or TCP.
+
+mod transport;
+pub mod wire;
+
+use std::{
+    env, fmt, fs,
+    io::{self, BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use ureq::{
+    Agent, Body,
+    config::{Config, ConfigBuilder},
+    http::{Response, header},
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+    typestate::AgentScope,
+};
+
+use self::{
+    transport::{NoResolver, UnixConnector},
+    wire::{
+        AtRequest, ChangesRequest, CountReply, CountRequest, ObserveReply, ObservedRequest, PROBLEM_JSON,
+        PermitRequest, Problem, SightingLine, SightingsRequest, WaitReply, WaitRequest,
+    },
+};
+use super::{
+    ChangeCursor, Changes, Counting, Evaluated, InterfaceRef, Observation, Question, Sighting, Source,
+    SourceDescription, Span,
+};
+use crate::{
+    clean::CleanText,
+    control::{Cancel, Control},
+    error::{Error, Result},
+    fact::{Direction, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed, SocketSnapshot},
+    filter::Filter,
+    request::HookChoice,
+};
+
+/// Where the daemon of this host listens.
+pub const DEFAULT_SOCKET: &str = "/run/netmon/netmond.sock";
+
+/// How long one request may wait for something to come, so that a cancelled question ends soon.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a daemon may take for what it does not wait for.
+const REPLY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Where a daemon is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// A Unix socket of this host.
+    Unix(PathBuf),
+    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    Http(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", CleanText::from(path.to_string_lossy().as_ref())),
+            Self::Http(url) => CleanText::from(url.as_str()).fmt(f),
+        }
+    }
+}
+
+/// A daemon (netmond), asked over HTTP. Facts are fetched; questions of [`Question`] are answered there.
+///
+/// A request that meets a daemon which was started anew is sent again once. Over TCP the token is taken from the
+/// environment, never from the address: `NETMON_TOKEN`, or the file that `NETMON_TOKEN_FILE` names. `NETMON_CA_FILE` names
+/// the certificates (PEM) that `https` trusts, instead of those of the Web.
+pub struct RemoteSource {
+    address: Address,
+    base: String,
+    agent: Agent,
+    token: Option<String>,
+    description: Mutex<SourceDescription>,
+}
+
+impl fmt::Debug for RemoteSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteSource").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl RemoteSource {
+    /// The daemon behind a Unix socket.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] where it does not answer; as it says where it refuses.
+    pub fn unix(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open(Address::Unix(path.as_ref().to_owned()))
+    }
+
+    /// The daemon at an address.
+    ///
+    /// # Errors
+    /// As [`RemoteSource::unix`].
+    pub fn open(address: Address) -> Result<Self> {
+        let unreachable = |reason: String| Error::Unreachable {
+            address: address.to_string().into(),
+            reason: reason.as_str().into(),
+        };
+        let (agent, base, token) = match &address {
+            Address::Unix(path) => {
+                let connector = UnixConnector(path.clone());
+                let agent = Agent::with_parts(config().build(), connector, NoResolver);
+                (agent, "http://localhost".to_owned(), None)
+            }
+            Address::Http(url) => {
+                let mut builder = config();
+                if let Some(certificates) = trusted().map_err(unreachable)? {
+                    let tls =
+                        TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build();
+                    builder = builder.tls_config(tls);
+                }
+                let token = token().map_err(unreachable)?;
+                (builder.build().new_agent(), url.trim_end_matches('/').to_owned(), token)
+            }
+        };
+        let description = Mutex::new(SourceDescription::new("netmond", "unknown", "unknown"));
+        let source = Self { address, base, agent, token, description };
+        source.refresh()?;
+        Ok(source)
+    }
+
+    /// Learns anew what the daemon's source is.
+    fn refresh(&self) -> Result<()> {
+        let description: SourceDescription = self.fact("source", &Nothing {})?;
+        *self.description.lock().unwrap_or_else(PoisonError::into_inner) = description;
+        Ok(())
+    }
+
+    fn unreachable(&self, reason: impl fmt::Display) -> Error {
+        let reason = reason.to_string();
+        Error::Unreachable { address: self.address.to_string().into(), reason: reason.as_str().into() }
+    }
+
+    fn fact<T: DeserializeOwned>(&self, method: &str, request: &impl Serialize) -> Result<T> {
+        self.ask(&format!("facts/{method}"), request, REPLY_WITHIN)
+    }
+
+    /// One question, one JSON value.
+    fn ask<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize, within: Duration) -> Result<T> {
+        let response = self.post(path, request, Some(within))?;
+        let reader = BufReader::new(response.into_body().into_reader());
+        serde_json::from_reader(reader)
+            .map_err(|error| self.unreachable(format!("its answer cannot be read: {error}")))
+    }
+
+    fn post(&self, path: &str, request: &impl Serialize, within: Option<Duration>) -> Result<Response<Body>> {
+        let body = serde_json::to_vec(request).map_err(|error| self.unreachable(error))?;
+        let mut response = match self.send(path, &body, within) {
+            // The connection was kept from before the daemon was started anew. All requests can be repeated.
+            Err(ureq::Error::Io(error)) if is_stale(&error) => self.send(path, &body, within),
+            other => other,
+        }
+        .map_err(|error| self.unreachable(reason(&error, &self.address)))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let is_problem = kind.is_some_and(|kind| kind.starts_with(PROBLEM_JSON));
+        let status = response.status();
+        match serde_json::from_reader::<_, Problem>(response.body_mut().as_reader()) {
+            Ok(problem) if is_problem => Err(problem.into()),
+            _ => Err(self.unreachable(format!("it is no netmond: status {status} for /v1/{path}"))),
+        }
+    }
+
+    fn send(&self, path: &str, body: &[u8], within: Option<Duration>) -> Result<Response<Body>, ureq::Error> {
+        let mut request = self
+            .agent
+            .post(format!("{}/v1/{path}", self.base))
+            .content_type("application/json")
+            .config()
+            .timeout_global(within)
+            .build();
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        request.send(body)
+    }
+
+    fn evaluate_in<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        window: Duration,
+    ) -> Result<Box<T>> {
+        self.ask(path, request, REPLY_WITHIN + window).map(Box::new)
+    }
+}
+
+/// The request of a method without arguments.
+#[derive(Serialize)]
+struct Nothing {}
+
+fn config() -> ConfigBuilder<AgentScope> {
+    Config::builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_connect(Some(Duration::from_secs(5)))
+        .user_agent(concat!("netmon/", env!("CARGO_PKG_VERSION")))
+}
+
+fn token() -> Result<Option<String>, String> {
+    if let Ok(token) = env::var("NETMON_TOKEN") {
+        return Ok(Some(token));
+    }
+    let Some(path) = env::var_os("NETMON_TOKEN_FILE") else { return Ok(None) };
+    let shown = Path::new(&path).display();
+    match fs::read_to_string(&path) {
+        Ok(token) => Ok(Some(token.trim().to_owned())),
+        Err(error) => Err(format!("cannot read NETMON_TOKEN_FILE {shown}: {error}")),
+    }
+}
+
+fn trusted() -> Result<Option<Vec<Certificate<'static>>>, String> {
+    let Some(path) = env::var_os("NETMON_CA_FILE") else { return Ok(None) };
+    let shown = Path::new(&path).display();
+    let pem = fs::read(&path).map_err(|error| format!("cannot read NETMON_CA_FILE {shown}: {error}"))?;
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(format!("NETMON_CA_FILE {shown} has no certificate"));
+    }
+    Ok(Some(certificates))
+}
+
+/// Whether this is how a connection ends of which the other side is gone.
+fn is_stale(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::UnexpectedEof
+    )
+}
+
+fn reason(error: &ureq::Error, address: &Address) -> String {
+    match (error, address) {
+        (ureq::Error::Io(error), Address::Unix(_)) => match error.kind() {
+            io::ErrorKind::NotFound => "there is no such socket: it is not running".to_owned(),
+            io::ErrorKind::ConnectionRefused => "nobody listens there: it is not running".to_owned(),
+            io::ErrorKind::PermissionDenied => "this user may not connect to it".to_owned(),
+            _ => error.to_string(),
+        },
+        (ureq::Error::Io(error), _) => error.to_string(),
+        (ureq::Error::Timeout(_), _) => "it does not answer in time".to_owned(),
+        (other, _) => other.to_string(),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Source for RemoteSource {
+    fn describe(&self) -> SourceDescription {
+        self.description.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn start(&self) -> Result<Moment> {
+        self.fact("start", &Nothing {})
+    }
+
+    fn wait(&self, from: &Moment, window: Duration, control: &Control<'_>) -> Result<Moment> {
+        let start = Instant::now();
+        control.report(Duration::ZERO, window);
+        loop {
+            if control.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let request = WaitRequest {
+                from: *from,
+                window_ns: nanoseconds(window),
+                patience_ms: milliseconds(PATIENCE),
+            };
+            let reply: WaitReply = self.fact("wait", &request)?;
+            if let Some(moment) = reply.moment {
+                control.report(window, window);
+                return Ok(moment);
+            }
+            control.report(start.elapsed().min(window), window);
+        }
+    }
+
+    fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot> {
+        self.fact("interfaces", &AtRequest { at: *at })
+    }
+
+    fn count(
+        &self,
+        interface: InterfaceRef<'_>,
+        directions: &[Direction],
+        choice: HookChoice,
+    ) -> Result<Counting> {
+        let request = CountRequest {
+            index: interface.index,
+            name: interface.name.clone(),
+            ethernet: interface.ethernet,
+            directions: directions.to_vec(),
+            hook: choice,
+        };
+        // Counted as long as the reply is not read to its end, which does not come by itself.
+        let response = self.post("facts/count", &request, None)?;
+        let mut reader = BufReader::new(response.into_body().into_reader());
+        let mut line = String::new();
+        reader.read_line(&mut line).map_err(|error| self.unreachable(error))?;
+        let reply: CountReply = serde_json::from_str(&line).map_err(|error| self.unreachable(error))?;
+        Ok(Counting {
+            active: reply.active,
+            missing: reply.missing,
+            warnings: reply.warnings,
+            guards: vec![Box::new(Mutex::new(reader))],
+        })
+    }
+
+    fn hooks(&self) -> Result<Vec<HookStatus>> {
+        self.fact("hooks", &Nothing {})
+    }
+
+    fn observe(&self) -> Result<Observation> {
+        // Perhaps it is another daemon by now.
+        self.refresh()?;
+        let reply: ObserveReply = self.fact("observe", &Nothing {})?;
+        // A daemon observes all the time.
+        Ok(Observation { from: reply.from, cursor: reply.cursor, guard: Box::new(()) })
+    }
+
+    fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        self.fact("observed", &ObservedRequest { since_ns: since.map(nanoseconds) })
+    }
+
+    fn connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        let request = SightingsRequest { span: *span, filter: filter.clone() };
+        let response = self.post("facts/connections", &request, Some(REPLY_WITHIN * 4))?;
+        for line in BufReader::new(response.into_body().into_reader()).lines() {
+            let line = line.map_err(|error| self.unreachable(error))?;
+            match serde_json::from_str(&line).map_err(|error| self.unreachable(error))? {
+                SightingLine::Connection { fact, before } => visit(Sighting { fact: &fact, before }),
+                SightingLine::End { observed } => return Ok(observed),
+                SightingLine::Failed { problem } => return Err(problem.into()),
+            }
+        }
+        Err(self.unreachable("it ended in the middle of an answer"))
+    }
+
+    fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {
+        self.fact("sockets", &AtRequest { at: *at })
+    }
+
+    fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
+        let start = Instant::now();
+        loop {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let left = patience.saturating_sub(start.elapsed());
+            let request = ChangesRequest { after, patience_ms: milliseconds(left.min(PATIENCE)) };
+            let changes: Changes = self.fact("changes", &request)?;
+            if !changes.connections.is_empty()
+                || changes.missed > 0
+                || changes.next != after
+                || left <= PATIENCE
+            {
+                return Ok(changes);
+            }
+        }
+    }
+
+    fn permit(&self, filter: &Filter) -> Result<()> {
+        self.fact("permit", &PermitRequest { filter: filter.clone() })
+    }
+
+    fn evaluate(&self, question: Question<'_>, _: &Control<'_>) -> Result<Option<Evaluated>> {
+        let none = Duration::ZERO;
+        Ok(Some(match question {
+            Question::Connections(request) => {
+                Evaluated::Connections(self.evaluate_in("connections", request, request.window)?)
+            }
+            Question::Summary(request) => {
+                Evaluated::Summary(self.evaluate_in("summary", request, request.window)?)
+            }
+            Question::Patterns(request) => {
+                Evaluated::Patterns(self.evaluate_in("patterns", request, request.window)?)
+            }
+            Question::Sockets(request) => Evaluated::Sockets(self.evaluate_in("sockets", request, none)?),
+            Question::Listeners(request) => {
+                Evaluated::Listeners(self.evaluate_in("listeners", request, none)?)
+            }
+            Question::Capabilities => {
+                Evaluated::Capabilities(self.evaluate_in("capabilities", &Nothing {}, none)?)
+            }
+        }))
+    }
+
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.fact("leftovers", &Nothing {})
+    }
+}
