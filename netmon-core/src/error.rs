@@ -219,9 +219,9 @@ impl Error {
             Self::HookUnavailable { .. } => {
                 Some("without naming a hook the best that works is taken".to_owned())
             }
-            Self::Forbidden { group, .. } => Some(format!(
-                "ask for your own, or become a member: sudo usermod -aG {group} USER, and log in again"
-            )),
+            Self::Forbidden { group, .. } => {
+                Some(format!("ask for your own, or become a member: sudo usermod -aG {group} USER"))
+            }
             Self::Unreachable { .. } => Some(
                 "start it (sudo systemctl start netmond), or ask this host without it: --source live"
                     .to_owned(),

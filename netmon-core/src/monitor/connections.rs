@@ -461,6 +461,18 @@ impl ConnectionWatch {
         }
     }
 
+    /// The place in the source's sequence of changes that the last call reached.
+    pub fn cursor(&self) -> ChangeCursor {
+        self.cursor
+    }
+
+    /// The same watch from a place that an earlier one of this source reached. What the source no longer knows of the time
+    /// between is counted in [`ConnectionWatch::missed`].
+    pub fn from_cursor(mut self, cursor: ChangeCursor) -> Self {
+        self.cursor = cursor;
+        self
+    }
+
     /// How many changes were not told, of any connection: they came faster than this was called, or were lost.
     pub fn missed(&self) -> u64 {
         self.missed
