@@ -26,10 +26,8 @@ use crate::{
         ConnectionState, Hook, HookStatus, Observed, Process, Protocol, SocketFact, SocketSnapshot, TcpFact,
         TcpState, Thread, Traffic,
     },
+    source::recorder::nanoseconds,
 };
-
-/// After how long without a datagram a flow has ended.
-pub(super) const IDLE: Duration = Duration::from_secs(30);
 
 const ECANCELED: i32 = 125;
 const EADDRNOTAVAIL: i32 = 99;
@@ -47,6 +45,8 @@ pub(super) struct Drained {
 #[derive(Debug)]
 pub(super) struct Following {
     monitor: FlowMonitor,
+    /// After how long without a datagram a flow has ended.
+    datagram_idle: Duration,
     known: Mutex<Known>,
 }
 
@@ -81,18 +81,22 @@ impl ProcessKey {
 
 impl Following {
     /// Attaches the programs, or only the iterators.
-    pub(super) fn attach(only_iterators: bool, system_calls: bool) -> netmon_bpf::Result<Self> {
+    pub(super) fn attach(
+        only_iterators: bool,
+        system_calls: bool,
+        datagram_idle: Duration,
+    ) -> netmon_bpf::Result<Self> {
         let mut options = FlowOptions::default();
         if system_calls {
             options.hooks.push(flow::Hook::SystemCalls);
         }
-        options.idle = IDLE;
+        options.idle = datagram_idle;
         if only_iterators {
             options.hooks = vec![flow::Hook::SocketIterator, flow::Hook::TcpIterator];
         }
         let monitor = FlowMonitor::attach(&options)?;
         let known = Known { own_netns: sock_diag::network_namespace(), ..Known::default() };
-        Ok(Self { monitor, known: Mutex::new(known) })
+        Ok(Self { monitor, datagram_idle, known: Mutex::new(known) })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -168,7 +172,8 @@ impl Following {
             self.known().closed_sockets.clear();
             return Ok(Vec::new());
         }
-        let idle = |flow: &Flow| now.ns().saturating_sub(flow.last_seen_ns) > nanoseconds(IDLE);
+        let idle_ns = nanoseconds(self.datagram_idle);
+        let idle = |flow: &Flow| now.ns().saturating_sub(flow.last_seen_ns) > idle_ns;
         let unknown = {
             let known = self.known();
             let is_unknown = |key: &FlowKey| !known.datagram_sockets.contains_key(&key.cookie);
@@ -608,10 +613,6 @@ fn closed_by(was: TcpState, errno: i32) -> ClosedBy {
         (TcpState::CloseWait | TcpState::LastAck, _) | (_, ECONNRESET | EPIPE) => ClosedBy::Remote,
         _ => ClosedBy::Local,
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn kernel_error(error: netmon_bpf::Error) -> Error {

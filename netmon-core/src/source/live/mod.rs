@@ -100,6 +100,14 @@ impl LiveSource {
         self
     }
 
+    /// Ends the flows of datagrams after so long without one, instead of 30 seconds: what comes later on the same socket
+    /// from the same peer is another flow. Flows end a second late at most.
+    #[must_use]
+    pub fn with_datagram_idle(mut self, idle: Duration) -> Self {
+        self.watch.datagram_idle = Some(idle);
+        self
+    }
+
     /// Follows the ends of system calls too, where connections are followed. It tells the error of an attempt that never
     /// left this host where it is otherwise worked out, and on Linux before 6.3 who accepted a connection where otherwise
     /// the listener's owner is told. It costs some nanoseconds for every system call of the host.

@@ -22,7 +22,7 @@ use crate::{
         SocketSnapshot,
     },
     filter::Filter,
-    source::{ChangeCursor, Changes, Observation, Recorder, Sighting, Span},
+    source::{ChangeCursor, Changes, Observation, Recorder, Sighting, Span, recorder::nanoseconds},
 };
 
 /// How often the counters of open connections are read while something is recorded, at most.
@@ -43,7 +43,11 @@ pub(super) struct Watch {
     current: Mutex<Weak<Watching>>,
     pub(super) memory_limit: Option<usize>,
     pub(super) system_calls: bool,
+    pub(super) datagram_idle: Option<Duration>,
 }
+
+/// After how long without a datagram a flow has ended, unless told otherwise.
+const DATAGRAM_IDLE: Duration = Duration::from_secs(30);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -87,8 +91,8 @@ impl Watch {
         match self.current() {
             Some(watching) => watching.shared.connections(span, filter, visit),
             None => {
-                let SocketSnapshot { at, sockets, observed } = list_once()?;
-                for fact in connections_of(sockets, &at) {
+                let SocketSnapshot { at, sockets, observed } = self.list_once()?;
+                for fact in connections_of(sockets, &at, self.idle()) {
                     if !fact.is_over() && filter.matches(&fact) {
                         visit(Sighting { fact: &fact, before: None });
                     }
@@ -104,7 +108,7 @@ impl Watch {
                 watching.shared.pump()?;
                 watching.shared.list()
             }
-            None => list_once(),
+            None => self.list_once(),
         }
     }
 
@@ -120,11 +124,15 @@ impl Watch {
             None => Ok(Changes { connections: Vec::new(), next: after, missed: 0, at: now() }),
         }
     }
-}
 
-/// All sockets, by the iterators where they can be used, without recording anything.
-fn list_once() -> Result<SocketSnapshot> {
-    Backend::open(true, false).list(true)
+    /// All sockets, by the iterators where they can be used, without recording anything.
+    fn list_once(&self) -> Result<SocketSnapshot> {
+        Backend::open(true, false, self.idle()).list(true)
+    }
+
+    fn idle(&self) -> Duration {
+        self.datagram_idle.unwrap_or(DATAGRAM_IDLE)
+    }
 }
 
 /// Where connections are seen.
@@ -145,8 +153,8 @@ struct Looking {
 
 impl Backend {
     #[cfg(feature = "bpf")]
-    fn open(only_iterators: bool, system_calls: bool) -> Self {
-        match Following::attach(only_iterators, system_calls) {
+    fn open(only_iterators: bool, system_calls: bool, datagram_idle: Duration) -> Self {
+        match Following::attach(only_iterators, system_calls, datagram_idle) {
             Ok(following) if following.lists_sockets() || !only_iterators => {
                 Self::Following(Box::new(following))
             }
@@ -163,7 +171,7 @@ impl Backend {
     }
 
     #[cfg(not(feature = "bpf"))]
-    fn open(_only_iterators: bool, _system_calls: bool) -> Self {
+    fn open(_only_iterators: bool, _system_calls: bool, _datagram_idle: Duration) -> Self {
         Self::Looking(Box::new(Looking::new(Looking::without_reason())))
     }
 
@@ -219,10 +227,8 @@ impl Looking {
         let mut before = lock(&self.before);
         let mut open = HashMap::new();
         let mut opened = Vec::new();
-        for mut fact in connections_of(snapshot.sockets, &snapshot.at) {
-            if fact.is_over() {
-                continue;
-            }
+        // These looks do not tell when a datagram came last, so no flow is idle in them.
+        for mut fact in connections_of(snapshot.sockets, &snapshot.at, Duration::MAX) {
             match before.remove(&fact.cookie) {
                 Some(known) => fact.opened = known.opened,
                 None if first => {}
@@ -243,8 +249,12 @@ impl Looking {
 }
 
 /// The connections among sockets: neither listeners nor sockets without a peer. A flow that was idle for long has ended.
-fn connections_of(sockets: Vec<SocketFact>, at: &Moment) -> impl Iterator<Item = ConnectionFact> {
-    let now_ns = at.boot_ns;
+fn connections_of(
+    sockets: Vec<SocketFact>,
+    at: &Moment,
+    idle: Duration,
+) -> impl Iterator<Item = ConnectionFact> {
+    let (now_ns, idle_ns) = (at.boot_ns, nanoseconds(idle));
     sockets.into_iter().filter_map(move |socket| {
         let mut fact = socket.connection;
         if fact.state == ConnectionState::Listening {
@@ -253,7 +263,7 @@ fn connections_of(sockets: Vec<SocketFact>, at: &Moment) -> impl Iterator<Item =
         if fact.protocol == Protocol::Tcp {
             return (!fact.is_over()).then_some(fact);
         }
-        if let Some(seen) = fact.last_seen.filter(|seen| now_ns.saturating_sub(seen.ns()) > IDLE_NS) {
+        if let Some(seen) = fact.last_seen.filter(|seen| now_ns.saturating_sub(seen.ns()) > idle_ns) {
             fact.state = ConnectionState::Closed;
             fact.closed = Some(seen);
             fact.closed_by = Some(ClosedBy::Idle);
@@ -261,9 +271,6 @@ fn connections_of(sockets: Vec<SocketFact>, at: &Moment) -> impl Iterator<Item =
         Some(fact)
     })
 }
-
-/// After how long without a datagram a flow has ended.
-const IDLE_NS: u64 = 30_000_000_000;
 
 /// An observation, shared by all who asked for one. It ends with the last of them.
 pub(super) struct Watching {
@@ -274,6 +281,7 @@ pub(super) struct Watching {
 struct Shared {
     recorder: Recorder,
     backend: Backend,
+    datagram_idle: Duration,
     began: Moment,
     /// Held while records go from the ring to the recorder, so that they keep their order.
     pumping: Mutex<()>,
@@ -308,7 +316,8 @@ impl Watching {
     fn begin(watch: &Watch) -> Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             recorder: watch.memory_limit.map_or_else(Recorder::default, Recorder::new),
-            backend: Backend::open(false, watch.system_calls),
+            backend: Backend::open(false, watch.system_calls, watch.idle()),
+            datagram_idle: watch.idle(),
             began: now(),
             pumping: Mutex::new(()),
             sampling: Mutex::new(()),
@@ -420,8 +429,8 @@ impl Shared {
     fn sample(&self) -> Result<Moment> {
         let _order = lock(&self.sampling);
         let SocketSnapshot { at, sockets, .. } = self.backend.list(false)?;
-        let open =
-            connections_of(sockets, &at).filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
+        let open = connections_of(sockets, &at, self.datagram_idle)
+            .filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
         self.recorder.sample(&at, open);
         Ok(at)
     }
@@ -449,7 +458,7 @@ impl Shared {
         // After the list: what ended meanwhile is then in both, and told once, as ended.
         self.pump()?;
         self.sweep();
-        let mut open: Vec<ConnectionFact> = connections_of(sockets, &at).collect();
+        let mut open: Vec<ConnectionFact> = connections_of(sockets, &at, self.datagram_idle).collect();
         if matches!(self.backend, Backend::Looking(_)) {
             for fact in &mut open {
                 if let Some(known) = self.remembered(fact) {
@@ -484,7 +493,7 @@ impl Shared {
             following.tell_opened()?;
             let SocketSnapshot { at, sockets, .. } = self.list()?;
             let began = self.began.boot_ns;
-            let missed = connections_of(sockets, &at)
+            let missed = connections_of(sockets, &at, self.datagram_idle)
                 .filter(|fact| fact.opened.is_some_and(|opened| opened.ns() > began) && !fact.is_over());
             self.recorder.opened(missed);
         }
