@@ -18,7 +18,9 @@ use crate::{
     clean::CleanText,
     control::Cancel,
     error::{Error, Result},
-    fact::{BootTime, ConnectionFact, ConnectionId, ConnectionState, Moment, Process, Protocol, Traffic},
+    fact::{
+        BootTime, ClosedBy, ConnectionFact, ConnectionId, ConnectionState, Moment, Process, Protocol, Traffic,
+    },
     filter::Filter,
 };
 
@@ -182,7 +184,8 @@ impl Recorder {
 
     /// Visits the connections that match the filter and were open at some time within the span: those that ended in it, in
     /// the order of their ends, then those of `open`: all that are open now, as listed at the end of the span. What ended
-    /// while they were being listed is visited once, too.
+    /// while they were being listed is visited once, too. So is a flow that is listed as [`ClosedBy::Idle`]: nothing may
+    /// tell of its end before the next datagram comes.
     ///
     /// [`Sighting::before`] is as of the last sample at or before the beginning of the span. About 10 ns for each that
     /// ended; recording goes on when the visit is over.
@@ -604,7 +607,21 @@ impl State {
         for fact in open {
             let id = fact.id();
             let later = id.opened_ns > to;
-            let counts = fact.state != ConnectionState::Listening && !fact.is_over();
+            let idle = fact.closed.filter(|_| fact.closed_by == Some(ClosedBy::Idle)).map(BootTime::ns);
+            let as_it_was;
+            let (fact, counts) = match idle {
+                Some(end_ns) if end_ns > to => {
+                    as_it_was = ConnectionFact {
+                        state: ConnectionState::Open,
+                        closed: None,
+                        closed_by: None,
+                        ..fact.clone()
+                    };
+                    (&as_it_was, true)
+                }
+                Some(end_ns) => (fact, end_ns > from && !self.has_ended(&id, end_ns)),
+                None => (fact, fact.state != ConnectionState::Listening && !fact.is_over()),
+            };
             if later || !counts || over.contains(&id) {
                 continue;
             }
@@ -615,6 +632,13 @@ impl State {
             see(fact, history);
         }
         Recorded { lost: self.lost.within(from, to), forgotten: self.forgotten.within(from, to) }
+    }
+
+    /// Whether the end of this connection at this time was recorded.
+    fn has_ended(&self, id: &ConnectionId, end_ns: u64) -> bool {
+        let first = self.order.partition_point(|(end, _)| *end < end_ns);
+        let then = self.order.range(first..).take_while(|(end, _)| *end == end_ns);
+        then.filter_map(|(_, number)| self.ended.get(*number)).any(|entry| entry.fact.id() == *id)
     }
 
     fn changes(&self, after: ChangeCursor) -> Changes {

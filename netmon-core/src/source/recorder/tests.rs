@@ -110,6 +110,26 @@ fn what_was_open_at_the_beginning_has_its_counters_then() {
 }
 
 #[test]
+fn a_flow_that_is_listed_as_idle_has_ended_when_it_was_last_seen() {
+    let recorder = Recorder::default();
+    recorder.sample(&second(10), []);
+    let idle = |cookie, seconds: u64| ConnectionFact {
+        closed_by: Some(ClosedBy::Idle),
+        ..ended_fact(cookie, SECOND, seconds * SECOND)
+    };
+    // Of two the end is recorded too.
+    recorder.ended([idle(2, 15), idle(4, 25)]);
+    let listed = [idle(1, 15), idle(2, 15), idle(3, 10), idle(4, 25), idle(5, 25)];
+    let span = Span { from: second(10), to: second(20) };
+    let (seen, _) = visited(&recorder, &span, &listed);
+    let states: Vec<_> = seen.iter().map(|(fact, _)| (fact.cookie, fact.state, fact.closed_by)).collect();
+    let closed = |cookie| (cookie, ConnectionState::Closed, Some(ClosedBy::Idle));
+    let still_open = |cookie| (cookie, ConnectionState::Open, None);
+    assert_eq!(states[1..], [closed(1), still_open(4), still_open(5)], "the third ended before");
+    assert_eq!(states[0].0, 2);
+}
+
+#[test]
 fn what_ended_while_the_open_were_listed_is_visited_once() {
     let recorder = Recorder::default();
     recorder.sample(&second(10), []);
