@@ -861,6 +861,11 @@ static __always_inline void nm_tell_flow(struct sock *sk, const struct nm_socket
 	nm_submit(record);
 }
 
+static __always_inline __u8 nm_idle_flag(const struct nm_flow *flow, __u64 now)
+{
+	return nm_is_idle(flow->last_seen_ns, now) ? NM_FLAG_IDLE : 0;
+}
+
 /* The current thread, told from all others. */
 static __always_inline __u64 nm_thread(void)
 {
@@ -1181,7 +1186,8 @@ static __always_inline int nm_connect(struct bpf_sock_addr *ctx, bool ipv6)
 		if (nm_same_address(datagrams->remote, remote) && datagrams->remote_port == port)
 			return NM_ALLOW;
 		nm_tell_flow(nm_open(socket, sk), socket, datagrams, &datagrams->first, true,
-			     protocol, NM_CHANGE_ENDED, NM_FLAG_CONNECTED, now);
+			     protocol, NM_CHANGE_ENDED,
+			     NM_FLAG_CONNECTED | nm_idle_flag(&datagrams->first, now), now);
 	}
 	nm_copy_address(datagrams->remote, remote);
 	datagrams->remote_port = port;
@@ -1294,12 +1300,13 @@ int nm_release(struct bpf_sock *ctx)
 	flags = NM_FLAG_SOCKET_CLOSED;
 	if (ctx->state == NM_TCP_ESTABLISHED)
 		flags |= NM_FLAG_CONNECTED;
+	/* A flow that was idle for long has ended before its socket. */
 	if (datagrams->first.opened_ns)
 		nm_tell_flow(sk, socket, datagrams, &datagrams->first, true, protocol,
-			     NM_CHANGE_ENDED, flags, now);
+			     NM_CHANGE_ENDED, flags | nm_idle_flag(&datagrams->first, now), now);
 	if (datagrams->unknown.opened_ns)
 		nm_tell_flow(sk, socket, datagrams, &datagrams->unknown, false, protocol,
-			     NM_CHANGE_ENDED, flags, now);
+			     NM_CHANGE_ENDED, flags | nm_idle_flag(&datagrams->unknown, now), now);
 	return NM_ALLOW;
 }
 
