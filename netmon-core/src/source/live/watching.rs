@@ -409,6 +409,10 @@ impl Shared {
     }
 
     fn sweep(&self) {
+        // Flows of a socket that closes meanwhile would be taken as they were before their last datagrams; and who looks
+        // for records meanwhile would find these flows nowhere.
+        #[cfg(feature = "bpf")]
+        let _order = lock(&self.pumping);
         #[cfg(feature = "bpf")]
         if let Backend::Following(following) = &self.backend
             && let Some(at) = BootTime::from_ns(now().boot_ns)
