@@ -727,7 +727,13 @@ int BPF_PROG(nm_follow_state, struct sock *sk, int oldstate, int newstate)
 			nm_remove_listener(&sk->__sk_common, nm_local_port(sk));
 		/* A listener is no connection; one that was never established on the accepting side
 		 * neither. */
-		else if (oldstate != NM_TCP_CLOSE && (oldstate != NM_TCP_SYN_RECV || socket))
+		else if (oldstate == NM_TCP_SYN_SENT && socket && socket->remote_port &&
+			 !nm_local_port(sk)) {
+			/* No local port was found, after the state had changed already: nothing was
+			 * sent. This is told as of any other attempt that never left this host. */
+			socket->attempted = 1;
+			return 0;
+		} else if (oldstate != NM_TCP_CLOSE && (oldstate != NM_TCP_SYN_RECV || socket))
 			nm_tell_tcp(sk, socket, NM_CHANGE_ENDED, oldstate, bpf_ktime_get_boot_ns());
 		if (socket)
 			bpf_map_delete_elem(&nm_connections, &cookie);
