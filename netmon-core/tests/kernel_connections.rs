@@ -13,14 +13,18 @@ use std::{
 };
 
 use netmon_core::{
-    Cancel, ConnectionsRequest, Control, Filter, Monitor, Source as _,
+    Cancel, ConnectionFilter, ConnectionsRequest, Control, Filter, Monitor, Source as _, SummaryRequest,
     fact::{
         Attribution, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState,
         Protocol,
     },
+    request::ConnectionSort,
     source::{ChangeCursor, Sighting, Span, live::LiveSource},
 };
-use netmon_testkit::Netns;
+use netmon_testkit::{
+    Netns,
+    workload::{self, Event},
+};
 use test_tag::tag;
 
 const ROLE: &str = "NETMON_CONNECTIONS_ROLE";
@@ -34,7 +38,10 @@ fn own_netns() -> u32 {
 /// Everything that happened in this network namespace while `traffic` ran (the programs see all of them); what it returns
 /// is kept until all was read.
 fn seen<T: 'static>(traffic: impl FnOnce() -> T) -> (Vec<ConnectionFact>, T, u64) {
-    let source = LiveSource::open().unwrap();
+    seen_by(&LiveSource::open().unwrap(), traffic)
+}
+
+fn seen_by<T: 'static>(source: &LiveSource, traffic: impl FnOnce() -> T) -> (Vec<ConnectionFact>, T, u64) {
     let observation = source.observe().unwrap();
     let held = traffic();
     // The last ends come a moment after the last call returns.
@@ -372,6 +379,43 @@ fn an_attempt_that_nobody_answers_times_out_and_is_still_its_processs() {
 
 #[tag(root)]
 #[test]
+fn an_attempt_that_finds_no_local_port_has_failed_for_that() {
+    let netns = Netns::create();
+    netns.limit_local_ports(40_000..=40_003);
+    netns.enter(|| {
+        for (family, follows_calls) in [("v4", false), ("v6", false), ("mapped", false), ("v4", true)] {
+            let source = LiveSource::open().unwrap();
+            let source = if follows_calls { source.with_system_calls() } else { source };
+            let (facts, truths, lost) =
+                seen_by(&source, || workload::run(&netns, &format!("outcome no-local-port {family}")));
+            assert_eq!(lost, 0);
+            let truth = workload::only(&truths, Event::Done, "client");
+            assert_eq!(truth.error.as_deref(), Some("EADDRNOTAVAIL"));
+            let (failed, others): (Vec<_>, Vec<_>) = facts
+                .iter()
+                .filter(|fact| {
+                    fact.protocol == Protocol::Tcp && fact.direction == ConnectionDirection::Outbound
+                })
+                .partition(|fact| fact.state == ConnectionState::Failed);
+            assert_eq!(others.len() as u64, truth.connections, "{family} {follows_calls} {others:?}");
+            let [failed] = failed[..] else { panic!("{facts:?}") };
+            let error =
+                if follows_calls { ConnectionError::told(99) } else { ConnectionError::inferred(Some(99)) };
+            assert_eq!(failed.error, Some(error), "{failed:?}");
+            assert_eq!((pid(failed), failed.attribution), (truth.pid, Attribution::Exact));
+            let peer = truth.peer.unwrap();
+            assert_eq!(failed.remote, Some((peer.ip().to_canonical(), peer.port()).into()));
+            // It began in the process's call, and had no handshake.
+            assert_eq!(failed.connect_latency(), None);
+            let opened = failed.opened.unwrap();
+            assert!((truth.start_ns..=truth.end_ns).contains(&opened.ns()), "{failed:?}");
+            assert!(failed.closed.unwrap().since(opened) < Duration::from_secs(20), "{failed:?}");
+        }
+    });
+}
+
+#[tag(root)]
+#[test]
 fn bytes_are_the_applications_own_count() {
     Netns::create().enter(|| {
         let sizes: Vec<(usize, usize)> = (0..50).map(|n| (n * 3001 % 200_000, n * 7919 % 150_000)).collect();
@@ -436,6 +480,85 @@ fn a_storm_is_seen_or_said_to_be_lost() {
         let tcp = facts.iter().filter(|fact| fact.protocol == Protocol::Tcp).count() as u64;
         assert_eq!(tcp + lost, 2 * count, "{tcp} seen, {lost} lost");
         assert!(facts.iter().all(|fact| pid(fact) == std::process::id()));
+    });
+}
+
+#[tag(root)]
+#[test]
+fn a_thousand_connections_are_summed_up_and_paged_exactly() {
+    const COUNT: usize = 1000;
+    const PAGE: u64 = 100;
+    Netns::create().enter(|| {
+        let monitor = Monitor::live().unwrap();
+        let observation = monitor.source().observe().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sizes = |number: usize| (number * 7 % 1009, number * 31 % 4001);
+        let mut ports = HashMap::new();
+        let mut open = Vec::new();
+        for number in 0..COUNT {
+            let (send, receive) = sizes(number);
+            let client = TcpStream::connect(address).unwrap();
+            ports.insert(client.local_addr().unwrap().port(), (send as u64, receive as u64));
+            let (server, _) = listener.accept().unwrap();
+            (&client).write_all(&vec![1; send]).unwrap();
+            (&server).read_exact(&mut vec![0; send]).unwrap();
+            (&server).write_all(&vec![2; receive]).unwrap();
+            (&client).read_exact(&mut vec![0; receive]).unwrap();
+            // Some stay open, so that rows come from records and from the list.
+            if number % 3 == 0 {
+                open.push((client, server));
+            }
+        }
+        assert_eq!(ports.len(), COUNT, "a port was used twice");
+        thread::sleep(Duration::from_millis(50));
+
+        let mut filter = ConnectionFilter::default();
+        filter.pid = Some(std::process::id());
+        filter.include_own = true;
+        filter.filter = Some(format!("netns == {} and remote.port == {}", own_netns(), address.port()));
+        let sum = |of: fn(&(u64, u64)) -> u64| ports.values().map(of).sum::<u64>();
+        let (sent, received) = (sum(|size| size.0), sum(|size| size.1));
+
+        let mut request = SummaryRequest::default();
+        request.filter = filter.clone();
+        let summary = monitor.summary(&request, &Control::default()).unwrap();
+        assert_eq!(summary.header.coverage.lost_events, 0);
+        assert_eq!((summary.total_attempts, summary.failed, summary.connections), (1000, 0, 1000));
+        assert_eq!((summary.open, summary.closed), (334, 666));
+        let bytes = summary.payload_bytes.unwrap();
+        assert_eq!((bytes.sent, bytes.received), (sent, received));
+        let [process] = &summary.by_process[..] else { panic!("{:?}", summary.by_process) };
+        assert_eq!((process.pid, process.attempts), (Some(std::process::id()), 1000));
+
+        for (sort, goes_on) in [(ConnectionSort::Bytes, false), (ConnectionSort::Opened, true)] {
+            let mut request = ConnectionsRequest::default();
+            request.filter = filter.clone();
+            request.sort = sort;
+            request.limit = Some(PAGE);
+            let (mut pages, mut told) = (0, HashMap::new());
+            loop {
+                let page = monitor.connections(&request, &Control::default()).unwrap();
+                assert_eq!((page.total, page.connections.len() as u64), (1000, PAGE), "by {sort:?}");
+                pages += 1;
+                for row in page.connections {
+                    let traffic = row.payload_bytes.unwrap();
+                    let before = told.insert(row.local.port, (traffic.sent, traffic.received));
+                    assert_eq!(before, None, "{} is told twice", row.local.port);
+                }
+                request.cursor = page.next_cursor;
+                if request.cursor.is_none() {
+                    break;
+                }
+                // What is new meanwhile is in no page.
+                if goes_on {
+                    drop((TcpStream::connect(address).unwrap(), listener.accept().unwrap()));
+                }
+            }
+            assert_eq!(pages, 10);
+            assert_eq!(told, ports);
+        }
+        drop(observation);
     });
 }
 
