@@ -1,0 +1,48 @@
+//! Following connections in a real kernel: what the ring has no room for is counted.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use netmon_bpf::flow::{Change, FlowMonitor, FlowOptions, Record};
+use netmon_testkit::Netns;
+use test_tag::tag;
+
+#[tag(root)]
+#[test]
+fn ends_for_which_the_ring_has_no_room_are_counted() {
+    Netns::create().enter(|| {
+        let mut options = FlowOptions::default();
+        options.ring_bytes = 64 << 10;
+        let monitor = FlowMonitor::attach(&options).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut seen, mut ends) = (0, 0);
+        let mut take = || {
+            for record in monitor.take().unwrap() {
+                let Record::Connection(record) = record else { continue };
+                let is_ours = record.local() == address || record.remote() == address;
+                seen += u64::from(record.change() == Change::Ended && is_ours);
+            }
+        };
+        // Nobody takes records meanwhile; when somebody does, there is room again.
+        for _ in 0..3 {
+            for _ in 0..1000 {
+                let client = TcpStream::connect(address).unwrap();
+                drop((client, listener.accept().unwrap()));
+                ends += 2;
+            }
+            // The last ends come a moment after the last call returns.
+            thread::sleep(Duration::from_millis(50));
+            take();
+        }
+        let lost = monitor.lost().unwrap();
+        assert_eq!(lost.opened, 0);
+        assert_eq!(seen + lost.ended, ends, "{seen} seen, {lost:?}");
+        // Of a ring of this size some hundred are seen each time.
+        assert!(seen > 300 && lost.ended > 3000, "{seen} seen, {lost:?}");
+    });
+}
