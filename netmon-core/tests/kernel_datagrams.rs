@@ -19,6 +19,7 @@ use netmon_testkit::{
     Netns, wait_until,
     workload::{self, Event},
 };
+use rustix::net;
 use test_tag::tag;
 
 /// What was seen in this network namespace from a moment until now.
@@ -179,6 +180,39 @@ fn a_flow_ends_when_it_was_idle_and_what_comes_later_is_another() {
         assert_eq!(closed.len(), 1, "{facts:?}");
         assert_eq!((closed[0].closed, closed[0].closed_by), (closed[0].last_seen, Some(ClosedBy::Idle)));
         assert_eq!(counts(closed[0]), ((1, 10), (0, 0)));
+    });
+}
+
+#[tag(root)]
+#[test]
+fn what_is_counted_without_a_peer_ends_when_it_was_idle_too() {
+    Netns::create().enter(|| {
+        let source = LiveSource::open().unwrap().with_datagram_idle(Duration::from_secs(2));
+        let observation = source.observe().unwrap();
+        let (family, kind) = (net::AddressFamily::INET, net::SocketType::DGRAM);
+        let pinger = UdpSocket::from(net::socket(family, kind, Some(net::ipproto::ICMP)).unwrap());
+        pinger.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // An echo request; the kernel writes checksum and identifier.
+        let ping = || {
+            pinger.send_to(&[8, 0, 0, 0, 0, 0, 0, 1, 1, 1], "127.0.0.1:0").unwrap();
+            assert_eq!(pinger.recv(&mut [0; 100]).unwrap(), 10);
+        };
+        let rows = || {
+            let mut facts = look(&source, observation.from);
+            facts.sort_by_key(|fact| fact.opened);
+            assert!(facts.iter().all(|fact| (fact.protocol, fact.remote) == (Protocol::Icmp, None)));
+            facts.iter().map(|fact| (fact.closed_by, counts(fact))).collect::<Vec<_>>()
+        };
+        let (two, one) = (((2, 20), (2, 20)), ((1, 10), (1, 10)));
+        ping();
+        ping();
+        wait_until("the flow is idle", || rows() == [(Some(ClosedBy::Idle), two)]);
+        ping();
+        let seen = rows();
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert_eq!((seen[0], seen[1].1), ((Some(ClosedBy::Idle), two), one));
+        drop(pinger);
+        assert_eq!(rows().len(), 2);
     });
 }
 

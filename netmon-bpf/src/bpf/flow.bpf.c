@@ -931,10 +931,27 @@ static __always_inline void nm_add(struct nm_flow *flow, int length, __u32 packe
 	}
 }
 
+/* Counts what could not be told apart by peer. */
+static __always_inline void nm_count_unknown(struct sock *sk, struct nm_datagrams *datagrams,
+					     __u8 protocol, int length, __u32 packets, bool sent,
+					     __u64 now)
+{
+	struct nm_flow *flow = &datagrams->unknown;
+
+	if (flow->opened_ns && nm_is_idle(flow->last_seen_ns, now)) {
+		nm_tell_flow(sk, &datagrams->socket, datagrams, flow, false, protocol,
+			     NM_CHANGE_ENDED, NM_FLAG_IDLE, now);
+		flow->opened_ns = 0;
+	}
+	if (!flow->opened_ns)
+		nm_start_flow(flow, sent, now);
+	nm_add(flow, length, packets, sent, now);
+}
+
 /* Counts with a peer beyond the first. */
-static __always_inline int nm_count_further(struct nm_datagrams *datagrams,
-					    const struct nm_flow_key *key, int length,
-					    __u32 packets, bool sent, __u64 now)
+static __always_inline int nm_count_further(struct sock *sk, struct nm_datagrams *datagrams,
+					    const struct nm_flow_key *key, __u8 protocol,
+					    int length, __u32 packets, bool sent, __u64 now)
 {
 	struct nm_flow *flow;
 
@@ -947,9 +964,7 @@ static __always_inline int nm_count_further(struct nm_datagrams *datagrams,
 		flow = bpf_map_lookup_elem(&nm_flows, key);
 		if (!flow) {
 			nm_count_lost(NM_LOST_FLOWS, 1);
-			if (!datagrams->unknown.opened_ns)
-				nm_start_flow(&datagrams->unknown, sent, now);
-			nm_add(&datagrams->unknown, length, packets, sent, now);
+			nm_count_unknown(sk, datagrams, protocol, length, packets, sent, now);
 			return 0;
 		}
 		datagrams->more_peers = 1;
@@ -991,7 +1006,7 @@ static __always_inline int nm_count_with(struct sock *sk, struct nm_datagrams *d
 	if (datagrams->first_state != 2 || !nm_same_address(datagrams->remote, key->remote) ||
 	    datagrams->remote_port != key->remote_port) {
 		key->cookie = datagrams->cookie;
-		return nm_count_further(datagrams, key, length, packets, sent, now);
+		return nm_count_further(sk, datagrams, key, protocol, length, packets, sent, now);
 	}
 
 	quiet_since = datagrams->first.last_seen_ns;
@@ -1041,9 +1056,7 @@ static __always_inline int nm_count_datagram(struct sock *sk, int length, bool s
 		/* Errors of waiting tell nothing about anybody. */
 		if (length < 0)
 			return 0;
-		if (!datagrams->unknown.opened_ns)
-			nm_start_flow(&datagrams->unknown, sent, now);
-		nm_add(&datagrams->unknown, length, 1, sent, now);
+		nm_count_unknown(sk, datagrams, sk->sk_protocol, length, 1, sent, now);
 		return 0;
 	}
 	return nm_count_with(sk, datagrams, &key, sk->sk_protocol, length, 1, sent, now);
