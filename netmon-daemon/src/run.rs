@@ -121,6 +121,7 @@ async fn serve(
         listeners.spawn(listen::serve_tcp(listener, tls.clone(), Arc::clone(&daemon), router.clone()));
     }
     notify(&[NotifyState::Ready, NotifyState::Status("observing")]);
+    tracing::info!("ready");
 
     let mut watchdog =
         tokio::time::interval(sd_notify::watchdog_enabled().unwrap_or(Duration::from_secs(20)) / 2);

@@ -79,6 +79,9 @@ pub enum Hook {
     SockDiag,
     /// The files of processes in `/proc`, as far as this user may read them.
     Proc,
+    /// One that a later version of netmon knows.
+    #[serde(other)]
+    Other,
 }
 
 impl Hook {
@@ -107,6 +110,7 @@ impl Hook {
             Self::TcpIterator => "tcp_iterator",
             Self::SockDiag => "sock_diag",
             Self::Proc => "proc",
+            Self::Other => "other",
         }
     }
 
