@@ -55,6 +55,21 @@ impl Child {
     /// Where it cannot be started.
     #[track_caller]
     pub fn spawn(netns: &Netns, privileges: Privileges, test: &str, role: &str) -> Self {
+        Self::spawn_with(netns, privileges, test, role, &[])
+    }
+
+    /// The same, with variables in its environment.
+    ///
+    /// # Panics
+    /// As [`Child::spawn`].
+    #[track_caller]
+    pub fn spawn_with(
+        netns: &Netns,
+        privileges: Privileges,
+        test: &str,
+        role: &str,
+        variables: &[(&str, String)],
+    ) -> Self {
         let own = env::current_exe().unwrap_or_else(|error| panic!("where is this program? {error}"));
         let (mut command, program) = match privileges {
             Privileges::Root => (netns.command(own), None),
@@ -71,6 +86,7 @@ impl Child {
             }
         };
         command.args([test, "--nocapture", "--test-threads=1"]).env(ROLE, role);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         Self::start(command, program)
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::live::LiveSource;
 #[cfg(feature = "remote")]
-use super::remote::{Address, DEFAULT_SOCKET, RemoteSource};
+use super::remote::{Address, DEFAULT_SOCKET, RemoteOptions, RemoteSource};
 #[cfg(not(feature = "remote"))]
 use crate::error::Error;
 use crate::{error::Result, monitor::Monitor};
@@ -103,7 +103,10 @@ impl Monitor {
             #[cfg(feature = "remote")]
             SourceChoice::Unix(path) => Ok(Self::new(RemoteSource::unix(path)?)),
             #[cfg(feature = "remote")]
-            SourceChoice::Http(url) => Ok(Self::new(RemoteSource::open(Address::Http(url.clone()))?)),
+            SourceChoice::Http(url) => {
+                let options = RemoteOptions::from_environment(Address::Http(url.clone()))?;
+                Ok(Self::new(RemoteSource::open(options)?))
+            }
             #[cfg(not(feature = "remote"))]
             SourceChoice::Unix(_) | SourceChoice::Http(_) => Err(Error::Unreachable {
                 address: choice.to_string().into(),

@@ -56,8 +56,11 @@ impl Daemon {
         fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let config = directory.path().join("netmond.toml");
-        let token = format!("access.token_file = '{}/token'
-", directory.path().display());
+        let token = format!(
+            "access.token_file = '{}/token'
+",
+            directory.path().display()
+        );
         fs::write(&config, token + settings).unwrap();
         let process = command
             .args(["--socket", path(&directory.path().join("sock")), "--config", path(&config)])
@@ -141,6 +144,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    #[allow(clippy::print_stderr, reason = "for who reads why a test failed")]
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

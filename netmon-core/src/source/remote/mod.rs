@@ -16,7 +16,7 @@ use ureq::{
     Agent, Body,
     config::{Config, ConfigBuilder},
     http::{Response, header},
-    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+    tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
     typestate::AgentScope,
 };
 
@@ -67,11 +67,76 @@ impl fmt::Display for Address {
     }
 }
 
+/// How to ask a daemon, and how to be known to it. What is secret comes from files or the environment, never from an
+/// address, which others can read on a command line.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RemoteOptions {
+    /// Where it is.
+    pub address: Address,
+    /// The token to present over TCP, where the daemon does not know its caller otherwise.
+    pub token: Option<String>,
+    /// The file (PEM) with the certificates that `https` trusts, instead of those of the Web.
+    pub trusted: Option<PathBuf>,
+    /// The files (PEM) with the certificate to show to a daemon that knows its clients so, and with its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl fmt::Debug for RemoteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteOptions").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl RemoteOptions {
+    /// Without token and certificates.
+    pub fn new(address: Address) -> Self {
+        Self { address, token: None, trusted: None, certificate: None }
+    }
+
+    /// With what the environment names: `NETMON_TOKEN`, or the file `NETMON_TOKEN_FILE`; the files `NETMON_CA_FILE`,
+    /// `NETMON_CLIENT_CERTIFICATE` and `NETMON_CLIENT_KEY`.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] for a file that cannot be read.
+    pub fn from_environment(address: Address) -> Result<Self> {
+        let file = |name: &str| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let token = match (env::var("NETMON_TOKEN"), file("NETMON_TOKEN_FILE")) {
+            (Ok(token), _) if !token.is_empty() => Some(token),
+            (_, Some(path)) => {
+                let text = read(&path).map_err(|reason| unreachable(&address, &reason))?;
+                Some(String::from_utf8_lossy(&text).trim().to_owned())
+            }
+            _ => None,
+        };
+        Ok(Self {
+            token,
+            trusted: file("NETMON_CA_FILE"),
+            certificate: file("NETMON_CLIENT_CERTIFICATE").zip(file("NETMON_CLIENT_KEY")),
+            address,
+        })
+    }
+
+    fn agent(&self) -> Result<Agent, String> {
+        if let Address::Unix(path) = &self.address {
+            return Ok(Agent::with_parts(config().build(), UnixConnector(path.clone()), NoResolver));
+        }
+        let mut tls = TlsConfig::builder();
+        if let Some(path) = &self.trusted {
+            tls = tls.root_certs(RootCerts::new_with_certs(&certificates(path)?));
+        }
+        if let Some((path, key)) = &self.certificate {
+            let private = PrivateKey::from_pem(&read(key)?)
+                .map_err(|error| format!("{} has no key: {error}", key.display()))?;
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&certificates(path)?, private)));
+        }
+        Ok(config().tls_config(tls.build()).build().new_agent())
+    }
+}
+
 /// A daemon (netmond), asked over HTTP. Facts are fetched; questions of [`Question`] are answered there.
 ///
-/// A request that meets a daemon which was started anew is sent again once. Over TCP the token is taken from the
-/// environment, never from the address: `NETMON_TOKEN`, or the file that `NETMON_TOKEN_FILE` names. `NETMON_CA_FILE` names
-/// the certificates (PEM) that `https` trusts, instead of those of the Web.
+/// A request that meets a daemon which was started anew is sent again once.
 pub struct RemoteSource {
     address: Address,
     base: String,
@@ -92,37 +157,22 @@ impl RemoteSource {
     /// # Errors
     /// [`Error::Unreachable`] where it does not answer; as it says where it refuses.
     pub fn unix(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open(Address::Unix(path.as_ref().to_owned()))
+        Self::open(RemoteOptions::new(Address::Unix(path.as_ref().to_owned())))
     }
 
     /// The daemon at an address.
     ///
     /// # Errors
     /// As [`RemoteSource::unix`].
-    pub fn open(address: Address) -> Result<Self> {
-        let unreachable = |reason: String| Error::Unreachable {
-            address: address.to_string().into(),
-            reason: reason.as_str().into(),
-        };
-        let (agent, base, token) = match &address {
-            Address::Unix(path) => {
-                let connector = UnixConnector(path.clone());
-                let agent = Agent::with_parts(config().build(), connector, NoResolver);
-                (agent, "http://localhost".to_owned(), None)
-            }
-            Address::Http(url) => {
-                let mut builder = config();
-                if let Some(certificates) = trusted().map_err(unreachable)? {
-                    let tls =
-                        TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build();
-                    builder = builder.tls_config(tls);
-                }
-                let token = token().map_err(unreachable)?;
-                (builder.build().new_agent(), url.trim_end_matches('/').to_owned(), token)
-            }
-        };
+    pub fn open(options: RemoteOptions) -> Result<Self> {
+        let agent = options.agent().map_err(|reason| unreachable(&options.address, &reason))?;
+        let base = match &options.address {
+            Address::Unix(_) => "http://localhost",
+            Address::Http(url) => url.trim_end_matches('/'),
+        }
+        .to_owned();
         let description = Mutex::new(SourceDescription::new("netmond", "unknown", "unknown"));
-        let source = Self { address, base, agent, token, description };
+        let source = Self { address: options.address, base, agent, token: options.token, description };
         source.refresh()?;
         Ok(source)
     }
@@ -135,8 +185,7 @@ impl RemoteSource {
     }
 
     fn unreachable(&self, reason: impl fmt::Display) -> Error {
-        let reason = reason.to_string();
-        Error::Unreachable { address: self.address.to_string().into(), reason: reason.as_str().into() }
+        unreachable(&self.address, &reason.to_string())
     }
 
     fn fact<T: DeserializeOwned>(&self, method: &str, request: &impl Serialize) -> Result<T> {
@@ -208,22 +257,12 @@ fn config() -> ConfigBuilder<AgentScope> {
         .user_agent(concat!("netmon/", env!("CARGO_PKG_VERSION")))
 }
 
-fn token() -> Result<Option<String>, String> {
-    if let Ok(token) = env::var("NETMON_TOKEN") {
-        return Ok(Some(token));
-    }
-    let Some(path) = env::var_os("NETMON_TOKEN_FILE") else { return Ok(None) };
-    let shown = Path::new(&path).display();
-    match fs::read_to_string(&path) {
-        Ok(token) => Ok(Some(token.trim().to_owned())),
-        Err(error) => Err(format!("cannot read NETMON_TOKEN_FILE {shown}: {error}")),
-    }
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-fn trusted() -> Result<Option<Vec<Certificate<'static>>>, String> {
-    let Some(path) = env::var_os("NETMON_CA_FILE") else { return Ok(None) };
-    let shown = Path::new(&path).display();
-    let pem = fs::read(&path).map_err(|error| format!("cannot read NETMON_CA_FILE {shown}: {error}"))?;
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let pem = read(path)?;
     let certificates: Vec<_> = parse_pem(&pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -231,9 +270,13 @@ fn trusted() -> Result<Option<Vec<Certificate<'static>>>, String> {
         })
         .collect();
     if certificates.is_empty() {
-        return Err(format!("NETMON_CA_FILE {shown} has no certificate"));
+        return Err(format!("{} has no certificate", path.display()));
     }
-    Ok(Some(certificates))
+    Ok(certificates)
+}
+
+fn unreachable(address: &Address, reason: &str) -> Error {
+    Error::Unreachable { address: address.to_string().into(), reason: reason.into() }
 }
 
 /// Whether this is how a connection ends of which the other side is gone.
