@@ -112,6 +112,12 @@ fn text<A: Answer>(answer: &A, layout: Layout, note: Option<String>) -> io::Resu
 }
 
 /// What is missing and what would help.
+/// Says something beside the answer, on stderr.
+pub(crate) fn note(text: &str) {
+    // Where stderr is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "note: {text}");
+}
+
 fn notes(out: &mut impl Write, notes: &[String]) -> io::Result<()> {
     if !notes.is_empty() {
         writeln!(out)?;

@@ -14,7 +14,11 @@ use std::{
 use netmon_core::{
     ConnectionsRequest, Control, Error, ErrorKind, Monitor, PatternsRequest, RateRequest, SocketsRequest,
     SummaryRequest,
-    source::{SourceChoice, recording::RecordRequest},
+    source::{
+        SourceChoice,
+        recording::RecordRequest,
+        remote::{Address, RemoteOptions, RemoteSource},
+    },
 };
 use rustix::process::Signal;
 use support::{DEMO, Daemon, Reply, path, wait_for};
@@ -326,6 +330,77 @@ fn over_tcp_pages_of_the_web_may_not_ask_and_other_names_are_not_ours() {
     assert_eq!(wrong.problem()["status"], 401);
     assert!(wrong.headers["www-authenticate"].starts_with("Bearer"));
     assert!(!daemon.directory.path().join("token").exists());
+}
+
+/// A certificate for loopback, signed by an authority, and both with their keys as files.
+struct Certificates {
+    directory: tempfile::TempDir,
+}
+
+impl Certificates {
+    fn create() -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| fs::write(directory.path().join(name), text).unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        write("ca.crt", authority.self_signed(&key).unwrap().pem());
+        let issuer = Issuer::new(authority, key);
+        for name in ["server", "client"] {
+            let key = KeyPair::generate().unwrap();
+            let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+            let params = CertificateParams::new(names).unwrap();
+            write(&format!("{name}.crt"), params.signed_by(&key, &issuer).unwrap().pem());
+            write(&format!("{name}.key"), key.serialize_pem());
+        }
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+#[test]
+fn over_tls_a_certificate_or_a_token_is_enough_and_neither_is_not() {
+    let files = Certificates::create();
+    let settings = format!(
+        "[tls]\ncertificate = '{}'\nkey = '{}'\nclient_ca = '{}'\n",
+        files.path("server.crt").display(),
+        files.path("server.key").display(),
+        files.path("ca.crt").display()
+    );
+    // Loopback would know the caller; every address of this host is not loopback alone.
+    let daemon = Daemon::configured(&settings, &["--addr", "0.0.0.0:0"]);
+    let token = fs::read_to_string(daemon.directory.path().join("token")).unwrap();
+    let port = daemon.address(0).rsplit_once(':').unwrap().1.to_owned();
+    let mut options = RemoteOptions::new(Address::Http(format!("https://127.0.0.1:{port}")));
+
+    let error = RemoteSource::open(options.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    options.trusted = Some(files.path("ca.crt"));
+    RemoteSource::open(options.clone()).unwrap();
+    options.token = Some("wrong".to_owned());
+    assert_eq!(RemoteSource::open(options.clone()).unwrap_err().kind(), ErrorKind::Unauthorized);
+    options.token = Some(token.trim().to_owned());
+    let with_token = Monitor::new(RemoteSource::open(options.clone()).unwrap());
+    assert_eq!(with_token.interfaces().unwrap(), Monitor::replay(DEMO).unwrap().interfaces().unwrap());
+    options.token = None;
+    options.certificate = Some((files.path("client.crt"), files.path("client.key")));
+    assert!(RemoteSource::open(options.clone()).is_ok());
+    options.certificate = Some((files.path("client.crt"), files.path("server.key")));
+    let error = RemoteSource::open(options.clone()).unwrap_err();
+    assert!(error.to_string().contains("KeyMismatch"), "{error}");
+
+    // Who speaks HTTP there is told nothing, and disturbs nobody.
+    let mut plain = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    plain.write_all(b"GET /v1/summary HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut told = Vec::new();
+    let _ = plain.read_to_end(&mut told);
+    assert!(!told.starts_with(b"HTTP"), "{told:?}");
+    assert_eq!(daemon.get("/v1/summary").status, 200);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use netmon_core::{
     view::ConnectionLines,
 };
 
-use super::{again, ask, cancelled_by_signals};
+use super::{again, ask, cancelled_by_signals, reconnect};
 use crate::{
     arguments::{ConnectionsArguments, Format, Global},
     failure::Failure,
@@ -86,7 +86,8 @@ fn watch(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, 
     let mut watch = monitor.watch_connections(&arguments.request)?;
     let cancel = cancelled_by_signals();
     let mut changes = Changes::new(global, &arguments.fields)?;
-    changes.begin(&watch.header()?)?;
+    let mut header = watch.header()?;
+    changes.begin(&header)?;
     let mut left = arguments.request.limit.unwrap_or(u64::MAX);
     let mut truncated = false;
     while left > 0 {
@@ -100,10 +101,23 @@ fn watch(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, 
             }
             // Both are how a watch ends.
             Err(Error::Cancelled | Error::RecordingEnded { .. }) => break,
+            Err(error) if reconnect::is_gone(&error) => {
+                let begin = || monitor.watch_connections(&arguments.request);
+                match reconnect::begin_again(&error, &cancel, begin) {
+                    Ok(next) => watch = next,
+                    Err(Error::Cancelled) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
             Err(error) => return Err(error.into()),
         }
     }
-    let mut header = watch.header()?;
+    match watch.header() {
+        Ok(end) => header = end,
+        // Then it ends with what was known at its beginning.
+        Err(error) if reconnect::is_gone(&error) => output::note(&error.to_string()),
+        Err(error) => return Err(error.into()),
+    }
     header.coverage.truncated |= truncated;
     changes.end(&header)?;
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ mod again;
 mod connections;
 mod manual;
 mod pps;
+mod reconnect;
 
 use std::process::ExitCode;
 

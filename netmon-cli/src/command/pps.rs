@@ -13,7 +13,7 @@ use netmon_core::{
     view::RateLines,
 };
 
-use super::{ask, cancelled_by_signals};
+use super::{ask, cancelled_by_signals, reconnect};
 use crate::{
     arguments::{Format, Global, PpsArguments},
     failure::Failure,
@@ -47,7 +47,17 @@ fn watch(global: &Global, arguments: &PpsArguments) -> Result<ExitCode, Failure>
             // Both are how a watch ends; but one that showed nothing has failed.
             Err(Error::Cancelled) => break,
             Err(Error::RecordingEnded { .. }) if sample > 0 => break,
-            Err(error @ Error::InterfaceGone { .. }) if arguments.samples.is_none() => shown.gone(&error)?,
+            // A watch outlives its interface: it goes on when there is one of that name again.
+            Err(error @ Error::InterfaceGone { .. }) if arguments.samples.is_none() => {
+                output::note(&format!("{error}; waiting for it"));
+            }
+            Err(error) if reconnect::is_gone(&error) => {
+                match reconnect::begin_again(&error, &cancel, || monitor.watch_rates(&arguments.rates)) {
+                    Ok(next) => watch = next,
+                    Err(Error::Cancelled) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -92,11 +102,6 @@ impl Shown {
             }
         }
         out.flush()
-    }
-
-    /// A watch outlives its interface: it goes on when there is one of that name again.
-    fn gone(&mut self, error: &Error) -> io::Result<()> {
-        writeln!(io::stderr(), "note: {error}; waiting for it")
     }
 
     fn end(&self) -> io::Result<()> {

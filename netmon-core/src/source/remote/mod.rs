@@ -126,9 +126,12 @@ impl RemoteOptions {
             tls = tls.root_certs(RootCerts::new_with_certs(&certificates(path)?));
         }
         if let Some((path, key)) = &self.certificate {
+            let chain = certificates(path)?;
             let private = PrivateKey::from_pem(&read(key)?)
                 .map_err(|error| format!("{} has no key: {error}", key.display()))?;
-            tls = tls.client_cert(Some(ClientCert::new_with_certs(&certificates(path)?, private)));
+            check_pair(&chain, &private)
+                .map_err(|error| format!("{} and {}: {error}", path.display(), key.display()))?;
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, private)));
         }
         Ok(config().tls_config(tls.build()).build().new_agent())
     }
@@ -273,6 +276,16 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
         return Err(format!("{} has no certificate", path.display()));
     }
     Ok(certificates)
+}
+
+/// Refuses a certificate with another one's key.
+fn check_pair(chain: &[Certificate<'_>], key: &PrivateKey<'_>) -> Result<(), rustls::Error> {
+    use rustls::{crypto::ring, pki_types::PrivateKeyDer, sign::CertifiedKey};
+    let chain = chain.iter().map(|certificate| certificate.der().to_vec().into()).collect();
+    let key = PrivateKeyDer::try_from(key.der().to_vec())
+        .map_err(|error| rustls::Error::General(error.to_owned()))?;
+    let key = ring::default_provider().key_provider.load_private_key(key)?;
+    CertifiedKey::new(chain, key).keys_match()
 }
 
 fn unreachable(address: &Address, reason: &str) -> Error {
