@@ -534,3 +534,59 @@ fn mistakes_of_the_operator_are_named() {
         assert!(told.contains(expected), "{arguments:?}: {told}");
     }
 }
+
+/// A process that is killed when dropped.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs root, sshd and ssh: cargo test -p netmon-daemon -- --ignored ssh"]
+fn another_host_is_asked_through_ssh_without_any_listener() {
+    let daemon = Daemon::replaying(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    for key in ["host", "user"] {
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file(key)).status();
+        assert!(made.unwrap().success());
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings = format!(
+        "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
+         PermitRootLogin prohibit-password\nAllowStreamLocalForwarding yes\n",
+        file("host").display(),
+        file("user.pub").display()
+    );
+    fs::write(file("sshd_config"), settings).unwrap();
+    let sshd = Command::new("/usr/sbin/sshd").arg("-D").arg("-f").arg(file("sshd_config")).spawn().unwrap();
+    let _sshd = Running(sshd);
+    wait_for("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), String::new);
+    let forward = format!("{}:{}", file("far.sock").display(), daemon.socket().display());
+    let ssh = Command::new("ssh")
+        .args(["-nNT", "-F", "none", "-L", &forward, "-p", &port.to_string()])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+            "-i",
+        ])
+        .arg(file("user"))
+        .arg("127.0.0.1")
+        .spawn()
+        .unwrap();
+    let _ssh = Running(ssh);
+    let choice = SourceChoice::Unix(file("far.sock"));
+    wait_for("the forwarded socket", || Monitor::open(&choice).is_ok(), String::new);
+    let request = SummaryRequest::default();
+    let far = Monitor::open(&choice).unwrap().summary(&request, &Control::default()).unwrap();
+    assert_eq!(far, Monitor::replay(DEMO).unwrap().summary(&request, &Control::default()).unwrap());
+}
