@@ -25,7 +25,7 @@ pub(crate) fn read<T: DeserializeOwned + JsonSchema>(query: &str) -> Result<T, R
         if is(property, "array") {
             let list = object.entry(key).or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(list) = list {
-                list.extend(text.split(',').filter(|item| !item.is_empty()).map(Value::from));
+                list.extend(text.split(',').map(Value::from));
             }
             continue;
         }

@@ -63,14 +63,20 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<Arc<Daemon>> for Asked<T> {
 }
 
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body.as_ref() };
-    serde_json::from_slice(body).map_err(|error| {
-        let message = CleanText::from(error.to_string().as_str());
+    let wrong = |message: &str| {
+        let message = CleanText::from(message);
         Refusal::new(
             ErrorKind::InvalidRequest,
             format!("the body is not the JSON of this question: {message}"),
         )
-    })
+    };
+    match body.trim_ascii() {
+        [] => serde_json::from_slice(b"{}"),
+        // A list would do too, for serde: its items as fields in their order.
+        object @ [b'{', ..] => serde_json::from_slice(object),
+        _ => return Err(wrong("it has to be an object")),
+    }
+    .map_err(|error| wrong(&error.to_string()))
 }
 
 /// The whole body.
