@@ -50,12 +50,25 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         if seconds < 0.0 {
             return Err(negative());
         }
-        return Duration::try_from_secs_f64(seconds)
-            .map_err(|_| format!("{text:?} is not a duration that can be measured; {examples}"));
+        return duration_of_seconds(seconds)
+            .ok_or_else(|| format!("{text:?} is not a duration that can be measured; {examples}"));
     }
     let duration = jiff::SignedDuration::from_str(text)
         .map_err(|_| format!("{text:?} is not a duration; {examples}"))?;
     Duration::try_from(duration).map_err(|_| negative())
+}
+
+/// A number of seconds as a duration, on the same side of every limit: what is a trillionth beyond one is not rounded back.
+/// `None` for what is none.
+pub fn duration_of_seconds(seconds: f64) -> Option<Duration> {
+    const LEAST: Duration = Duration::from_nanos(1);
+    let duration = Duration::try_from_secs_f64(seconds).ok()?;
+    let rounded = duration.as_secs_f64();
+    Some(match rounded.total_cmp(&seconds) {
+        _ if rounded == seconds => duration,
+        std::cmp::Ordering::Less => duration.saturating_add(LEAST),
+        _ => duration.saturating_sub(LEAST),
+    })
 }
 
 /// The rates to measure.
@@ -169,7 +182,7 @@ mod seconds {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        Duration::try_from_secs_f64(seconds).map_err(|_| {
+        super::duration_of_seconds(seconds).ok_or_else(|| {
             D::Error::custom(format_args!("{seconds} is not a duration; give a positive number of seconds"))
         })
     }
@@ -227,6 +240,17 @@ mod tests {
             assert!(message.contains("5s, 500ms"), "{text}: {message}");
         }
         assert!(parse_duration("-1s").unwrap_err().contains("negative"));
+    }
+
+    #[test]
+    fn seconds_stay_on_their_side_of_a_limit() {
+        for seconds in [0.0, 0.1, 0.3, 2.5, 60.0, 604_800.0] {
+            assert_eq!(duration_of_seconds(seconds), Some(Duration::from_secs_f64(seconds)));
+        }
+        assert!(duration_of_seconds(60.000_000_000_000_01) > Some(Duration::from_secs(60)));
+        assert!(duration_of_seconds(0.099_999_999_999_999_99) < Some(Duration::from_millis(100)));
+        assert_eq!(duration_of_seconds(-0.1), None);
+        assert_eq!(duration_of_seconds(f64::NAN), None);
     }
 
     #[test]

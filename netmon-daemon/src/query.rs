@@ -22,6 +22,11 @@ pub(crate) fn read<T: DeserializeOwned + JsonSchema>(query: &str) -> Result<T, R
     for (key, text) in pairs(query).map_err(bad)? {
         let key = if key == "state" { "states".to_owned() } else { key };
         let Some(property) = properties.get(&key) else { return Err(unknown(&key, properties)) };
+        let text = match text {
+            Some(text) => text,
+            None if is(property, "boolean") => "true".to_owned(),
+            None => return Err(bad(format!("{key:?} lacks its value"))),
+        };
         if is(property, "array") {
             let list = object.entry(key).or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(list) = list {
@@ -65,7 +70,7 @@ fn is(property: &Value, kind: &str) -> bool {
 fn value_of(key: &str, text: &str, property: &Value) -> Result<Value, String> {
     if is(property, "boolean") {
         return match text {
-            "" | "1" | "true" => Ok(true.into()),
+            "1" | "true" => Ok(true.into()),
             "0" | "false" => Ok(false.into()),
             _ => Err(format!("{key:?} is true or false, not {text:?}")),
         };
@@ -83,14 +88,17 @@ fn value_of(key: &str, text: &str, property: &Value) -> Result<Value, String> {
     Ok(text.into())
 }
 
-/// The pairs of a query, decoded.
-fn pairs(query: &str) -> Result<Vec<(String, String)>, String> {
+/// The pairs of a query, decoded; without `=` there is no value.
+fn pairs(query: &str) -> Result<Vec<(String, Option<String>)>, String> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decode(key)?, decode(value)?))
+            let (key, value) = match pair.split_once('=') {
+                Some((key, value)) => (key, Some(decode(value)?)),
+                None => (pair, None),
+            };
+            Ok((decode(key)?, value))
         })
         .collect()
 }
@@ -153,6 +161,8 @@ mod tests {
             ("limit=-1", "\"limit\" is a whole number, not \"-1\""),
             ("pid=99999999999999999999", "\"pid\" is a whole number, not \"99999999999999999999\""),
             ("reverse=maybe", "\"reverse\" is true or false, not \"maybe\""),
+            ("reverse=", "\"reverse\" is true or false, not \"\""),
+            ("process", "\"process\" lacks its value"),
             ("since=-5", "\"since\": \"-5\" is negative; write it like 5s, 500ms, 1m30s or 2.5"),
             ("pid=1&pid=2", "\"pid\" is there twice"),
             ("process=%zz", "\"%zz\" is not percent-encoded UTF-8"),

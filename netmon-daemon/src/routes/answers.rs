@@ -1,6 +1,6 @@
 //! The answers of a monitor.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -10,7 +10,7 @@ use axum::{
 };
 use netmon_core::{
     ConnectionsRequest, Control, Monitor, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
-    request::{LONGEST_CALL, check_window},
+    request::{LONGEST_CALL, check_window, duration_of_seconds},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -85,7 +85,7 @@ fn interfaces(
     match request.window {
         None => monitor.interfaces(),
         Some(seconds) => {
-            let window = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            let window = duration_of_seconds(seconds).unwrap_or_default();
             check_window(window, LONGEST_CALL)?;
             monitor.interfaces_over(window, control)
         }
