@@ -248,7 +248,7 @@ impl FlowMonitor {
     /// Loads and attaches what can be. Some tens of ms.
     ///
     /// # Errors
-    /// The reason of the first hook, where none can be used.
+    /// Where no hook can be used: why not.
     pub fn attach(options: &FlowOptions) -> Result<Self> {
         let cgroup = cgroup_root();
         let mut failed: Vec<(Hook, Error)> = Vec::new();
@@ -286,7 +286,10 @@ impl FlowMonitor {
                     }
                 }
                 if wanted.is_empty() {
-                    return Err(first);
+                    // What is not permitted says more than what an old kernel does not have.
+                    let refused = failed.into_iter().map(|(_, error)| error);
+                    let mut refused = refused.filter(|error| matches!(error, Error::NotPermitted { .. }));
+                    return Err(refused.next().unwrap_or(first));
                 }
                 load(&mut second_storage, &wanted, options.ring_bytes)?
             }

@@ -105,9 +105,7 @@ impl Feature {
             Self::FailuresWithErrno => {
                 &[&[Hook::SetState, Hook::Connect, Hook::ErrorReport], &[Hook::SetState]]
             }
-            Self::SocketSnapshot => {
-                &[&[Hook::SocketIterator, Hook::TcpIterator], &[Hook::SockDiag, Hook::Proc]]
-            }
+            Self::SocketSnapshot => &[&[Hook::SocketIterator, Hook::TcpIterator], &[Hook::SockDiag]],
         }
     }
 
@@ -135,7 +133,9 @@ impl Feature {
             }
             Self::DatagramPeers => "the peers of UDP sockets that are not connected",
             Self::FailuresWithErrno => "why datagrams fail, and attempts that never left this host",
-            Self::SocketSnapshot => "sockets of other users' processes and of other network namespaces",
+            Self::SocketSnapshot => {
+                "sockets of other network namespaces and, without privilege, who owns those of other users"
+            }
             // clsact tells as much as tcx, and packets of datagrams as much as their lengths but for headers.
             Self::InterfaceRates | Self::ProtocolBreakdown | Self::Xdp | Self::DatagramBytes => "",
         }

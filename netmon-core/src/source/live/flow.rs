@@ -665,8 +665,13 @@ fn missing(hook: flow::Hook, error: &netmon_bpf::Error) -> MissingHook {
         hook: name(hook),
         reason: reason(hook, error),
         hides: hides(hook).to_owned(),
-        fix: fix(error),
+        fix: fix(hook, error),
     }
+}
+
+/// Both iterators as missing for one reason.
+pub(super) fn iterators_missing(error: &netmon_bpf::Error) -> MissingHook {
+    missing(flow::Hook::SocketIterator, error)
 }
 
 /// All hooks as missing for one reason.
@@ -677,7 +682,7 @@ pub(super) fn all_missing(error: &netmon_bpf::Error) -> MissingHook {
         hides:
             "connections that ended meanwhile, failures, exact owners, UDP peers and other network namespaces"
                 .to_owned(),
-        fix: fix(error),
+        fix: fix(flow::Hook::SetState, error),
     }
 }
 
@@ -685,7 +690,7 @@ fn reason(hook: flow::Hook, error: &netmon_bpf::Error) -> String {
     use std::error::Error as _;
     match error {
         netmon_bpf::Error::NotPermitted { .. } => missing_privilege(true),
-        netmon_bpf::Error::Unsupported { .. } if error.errno().is_some() => {
+        netmon_bpf::Error::Unsupported { .. } => {
             format!("this kernel does not have it; Linux {} and later do", since(hook))
         }
         _ => match error.source() {
@@ -695,8 +700,14 @@ fn reason(hook: flow::Hook, error: &netmon_bpf::Error) -> String {
     }
 }
 
-fn fix(error: &netmon_bpf::Error) -> Option<String> {
-    matches!(error, netmon_bpf::Error::NotPermitted { .. }).then(capabilities_fix)
+fn fix(hook: flow::Hook, error: &netmon_bpf::Error) -> Option<String> {
+    match (error, hook) {
+        (netmon_bpf::Error::NotPermitted { .. }, _) => Some(capabilities_fix()),
+        (netmon_bpf::Error::Unsupported { .. }, flow::Hook::SendLength | flow::Hook::ReceiveLength) => {
+            Some("who accepted is told with --source live:system-calls".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// The first kernel that has it in the form that is used.
@@ -715,7 +726,7 @@ pub(super) fn probe() -> Vec<HookStatus> {
         .into_iter()
         .map(|(hook, result)| match result {
             Ok(()) => HookStatus::works(name(hook)),
-            Err(error) => HookStatus::missing(name(hook), reason(hook, &error), fix(&error)),
+            Err(error) => HookStatus::missing(name(hook), reason(hook, &error), fix(hook, &error)),
         })
         .collect()
 }

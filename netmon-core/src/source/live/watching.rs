@@ -163,8 +163,11 @@ impl Backend {
                 let missing = missing.find(|missing| missing.hook == Hook::SocketIterator);
                 Self::Looking(Box::new(Looking::new(missing.unwrap_or_else(Looking::without_reason))))
             }
+            Err(error) if only_iterators => {
+                Self::Looking(Box::new(Looking::new(flow::iterators_missing(&error))))
+            }
             Err(error) => {
-                tracing::debug!("connections are not followed by BPF: {error}");
+                tracing::warn!("connections are not followed by BPF: {error}");
                 Self::Looking(Box::new(Looking::new(flow::all_missing(&error))))
             }
         }
