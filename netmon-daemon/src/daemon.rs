@@ -18,6 +18,7 @@ use crate::{
     access::{Access, Caller, Client, Token},
     config::Config,
     reply::Refusal,
+    routes::metrics::Before,
 };
 
 /// How long a question may wait for its turn.
@@ -33,6 +34,8 @@ pub(crate) struct Daemon {
     clients: Mutex<HashMap<Client, Arc<Turns>>>,
     /// Questions of all clients together.
     questions: Arc<Semaphore>,
+    /// Of the metrics' last scrape.
+    pub(crate) before: Before,
     /// Tells this run of the daemon from others.
     pub(crate) instance: String,
     pub(crate) shutdown: CancellationToken,
@@ -65,14 +68,16 @@ impl Daemon {
         };
         let observation = source.observe()?;
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let started = Timestamp::now();
         Ok(Self {
             source,
             _observation: observation,
             clients: Mutex::new(HashMap::new()),
             questions: Arc::new(Semaphore::new((2 * cpus).max(4))),
             token: RwLock::new(token),
-            instance: format!("{:x}", Timestamp::now().as_nanosecond()),
+            instance: format!("{:x}", started.as_nanosecond()),
             shutdown: CancellationToken::new(),
+            before: Before::begin(started),
             settings: RwLock::new(Arc::new(config)),
         })
     }

@@ -1,5 +1,7 @@
 //! Answers and problems as HTTP responses.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::Request,
@@ -13,6 +15,8 @@ use netmon_core::{
 };
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::routes::compat::as_api_error;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -57,9 +61,14 @@ impl IntoResponse for Refusal {
             }
             _ => {}
         }
+        response.extensions_mut().insert(Told(Arc::new(*self.0)));
         response
     }
 }
+
+/// The problem that a response is about, for those to whom it is told in another way.
+#[derive(Debug, Clone)]
+struct Told(Arc<Problem>);
 
 /// A JSON body. The permit under which it was computed is kept until it is sent, so that what waits for slow readers is
 /// bounded.
@@ -126,6 +135,14 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         if let Some(allowed) = allowed {
             response.headers_mut().insert(header::ALLOW, allowed);
         }
+    }
+    if path.starts_with("/api/")
+        && let Some(Told(problem)) = response.extensions().get::<Told>().cloned()
+    {
+        let (mut parts, _) = response.into_parts();
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        parts.headers.remove(header::CONTENT_LENGTH);
+        response = (parts, axum::Json(as_api_error(&problem)).into_response().into_body()).into_response();
     }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

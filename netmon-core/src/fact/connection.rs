@@ -570,6 +570,77 @@ impl SocketSnapshot {
     }
 }
 
+/// Sums over all connections that ended since they were observed, which only grow: for those who look at them from time to
+/// time and want differences.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ConnectionTotals {
+    /// One for each protocol, direction, outcome and error that there was; some dozens at most.
+    pub ended: Vec<EndedConnections>,
+    /// Records of ends that were lost on their way; those connections are in no sum.
+    pub lost: u64,
+    /// Connections that are in the sums and were forgotten since, because the recorder was full.
+    pub forgotten: u64,
+    /// The memory that the others take, in bytes.
+    pub recorder_bytes: u64,
+}
+
+/// Connections of one kind that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct EndedConnections {
+    /// Their protocol.
+    pub protocol: Protocol,
+    /// Who began them.
+    pub direction: ConnectionDirection,
+    /// Whether they were never established.
+    pub failed: bool,
+    /// Why they failed or were broken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ConnectionError>,
+    /// How many they are.
+    pub connections: u64,
+    /// How many of them were seen to begin, and are not older than the monitor.
+    pub began: u64,
+    /// What went over them, where that is known.
+    pub traffic: Traffic,
+    /// TCP segments that were sent again.
+    pub retransmits: u64,
+}
+
+impl EndedConnections {
+    /// None yet of the kind of this one.
+    pub(crate) fn none_like(fact: &ConnectionFact) -> Self {
+        Self {
+            protocol: fact.protocol,
+            direction: fact.direction,
+            failed: fact.state == ConnectionState::Failed,
+            error: fact.error,
+            connections: 0,
+            began: 0,
+            traffic: Traffic::default(),
+            retransmits: 0,
+        }
+    }
+
+    /// Whether one is of their kind.
+    pub(crate) fn is_like(&self, fact: &ConnectionFact) -> bool {
+        self.protocol == fact.protocol
+            && self.direction == fact.direction
+            && self.failed == (fact.state == ConnectionState::Failed)
+            && self.error == fact.error
+    }
+
+    pub(crate) fn add(&mut self, fact: &ConnectionFact) {
+        self.connections += 1;
+        self.began += u64::from(fact.opened.is_some());
+        if let Some(traffic) = &fact.traffic {
+            self.traffic.add(traffic);
+        }
+        self.retransmits += fact.tcp.map_or(0, |tcp| u64::from(tcp.retransmits));
+    }
+}
+
 /// What connections were observed with, and what is missing or lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

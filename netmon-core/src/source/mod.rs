@@ -24,8 +24,8 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        ConnectionFact, Direction, Hook, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed,
-        SocketSnapshot, Traffic,
+        ConnectionFact, ConnectionTotals, Direction, Hook, HookStatus, InterfaceSnapshot, Leftover, Moment,
+        Observed, SocketSnapshot, Traffic,
     },
     filter::Filter,
     request::HookChoice,
@@ -118,6 +118,14 @@ pub trait Source: Send + Sync {
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
         let _ = (span, filter, visit);
+        Err(self.without("connections"))
+    }
+
+    /// Sums over all connections that ended since somebody observes; zero where nobody does. Cheap.
+    ///
+    /// # Errors
+    /// As [`Source::observe`].
+    fn totals(&self) -> Result<ConnectionTotals> {
         Err(self.without("connections"))
     }
 

@@ -19,7 +19,8 @@ use crate::{
     control::Cancel,
     error::{Error, Result},
     fact::{
-        BootTime, ClosedBy, ConnectionFact, ConnectionId, ConnectionState, Moment, Process, Protocol, Traffic,
+        BootTime, ClosedBy, ConnectionFact, ConnectionId, ConnectionState, ConnectionTotals,
+        EndedConnections, Moment, Process, Protocol, Traffic,
     },
     filter::Filter,
 };
@@ -150,6 +151,7 @@ impl Recorder {
         let mut state = self.write();
         state.sequence = state.sequence.saturating_add(count);
         state.lost.add(at.boot_ns, count);
+        state.lost_ever = state.lost_ever.saturating_add(count);
         state.now_is(at);
         self.tell(state);
     }
@@ -234,12 +236,26 @@ impl Recorder {
         ChangeCursor(self.read().sequence)
     }
 
+    /// Sums over all that ended so far, what was forgotten included.
+    pub fn totals(&self) -> ConnectionTotals {
+        let state = self.read();
+        ConnectionTotals {
+            ended: state.totals.clone(),
+            lost: state.lost_ever,
+            forgotten: state.forgotten_ever,
+            recorder_bytes: state.memory() as u64,
+        }
+    }
+
     /// Forgets everything, as when observing had stopped and starts again. Cursors stay good: what was forgotten is
     /// [missed](Changes::missed).
     pub fn clear(&self) {
         let mut state = self.write();
         let sequence = state.sequence;
-        *state = State { sequence, ..State::new(state.limit, state.forgetful) };
+        let (lost_ever, forgotten_ever) = (state.lost_ever, state.forgotten_ever);
+        let totals = std::mem::take(&mut state.totals);
+        let new = State::new(state.limit, state.forgetful);
+        *state = State { sequence, totals, lost_ever, forgotten_ever, ..new };
     }
 
     /// The memory in use, in bytes: facts, the processes and threads that they share, samples. What the allocator adds is
@@ -305,6 +321,10 @@ struct State {
     shared: Shared,
     lost: Tally,
     forgotten: Tally,
+    /// Kinds are few, and the same one comes again and again.
+    totals: Vec<EndedConnections>,
+    lost_ever: u64,
+    forgotten_ever: u64,
     /// The latest moment on both clocks, and the latest on one.
     now: Option<Moment>,
     latest_ns: u64,
@@ -354,6 +374,9 @@ impl State {
             shared: Shared::default(),
             lost: Tally::with_grain(Duration::from_millis(1)),
             forgotten: Tally::with_grain(Duration::from_millis(100)),
+            totals: Vec::new(),
+            lost_ever: 0,
+            forgotten_ever: 0,
             now: None,
             latest_ns: 0,
         }
@@ -370,6 +393,7 @@ impl State {
             }
             latest = latest.max(end_ns);
             self.saw(&fact);
+            self.sum_up(&fact);
             self.shared.hold(&fact);
             let history = self.open.remove(&fact.id()).unwrap_or_default();
             self.history_bytes -= bytes_of(&history.points);
@@ -391,6 +415,16 @@ impl State {
             tail.sort();
             self.order.extend(tail);
         }
+    }
+
+    fn sum_up(&mut self, fact: &ConnectionFact) {
+        let place = self.totals.iter().position(|kind| kind.is_like(fact)).unwrap_or_else(|| {
+            self.totals.push(EndedConnections::none_like(fact));
+            self.totals.len() - 1
+        });
+        self.totals[place].add(fact);
+        // The next one is most likely of the same kind.
+        self.totals.swap(0, place);
     }
 
     fn push_opened(&mut self, facts: impl Iterator<Item = ConnectionFact>) {
@@ -545,6 +579,7 @@ impl State {
         self.history_bytes -= size_of_val(&*first.history);
         self.shared.release(&first.fact);
         self.forgotten.add(first.end_ns, 1);
+        self.forgotten_ever += 1;
         true
     }
 

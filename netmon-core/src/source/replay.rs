@@ -20,7 +20,9 @@ use crate::{
     clean::CleanText,
     control::{Cancel, Control},
     error::{Error, Result},
-    fact::{Direction, Hook, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot},
+    fact::{
+        ConnectionTotals, Direction, Hook, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot,
+    },
     filter::Filter,
     request::HookChoice,
     view::units,
@@ -282,6 +284,10 @@ impl Source for ReplaySource {
 
     fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
         Ok(self.recorded()?.observed(since))
+    }
+
+    fn totals(&self) -> Result<ConnectionTotals> {
+        Ok(self.recorded()?.totals())
     }
 
     fn connections(

@@ -10,8 +10,8 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        ConnectionFact, Direction, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed, Process,
-        SocketSnapshot,
+        ConnectionFact, ConnectionTotals, Direction, HookStatus, InterfaceSnapshot, Leftover, Moment,
+        Observed, Process, SocketSnapshot,
     },
     filter::Filter,
     request::HookChoice,
@@ -127,6 +127,11 @@ impl Source for ScopedSource {
         })?;
         observed.warnings.push(self.warning());
         Ok(observed)
+    }
+
+    fn totals(&self) -> Result<ConnectionTotals> {
+        // How many there were, but not whose and where to.
+        self.inner.totals()
     }
 
     fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {

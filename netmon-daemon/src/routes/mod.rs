@@ -1,9 +1,11 @@
 //! What can be asked over HTTP, and by whom.
 
 mod answers;
+pub(crate) mod compat;
 mod events;
 mod facts;
 mod input;
+pub(crate) mod metrics;
 pub(crate) mod openapi;
 
 use std::sync::Arc;
@@ -33,9 +35,14 @@ pub(crate) struct Asker {
 
 /// Everything that is served.
 pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
-    let open = Router::new().route("/docs", get(docs)).route("/openapi.json", get(document));
+    let open = Router::new()
+        .route("/docs", get(docs))
+        .route("/openapi.json", get(document))
+        .route("/health", get(compat::health));
     Router::new()
         .nest("/v1", answers::routes().merge(events::routes()).nest("/facts", facts::routes()))
+        .nest("/api", compat::routes())
+        .route("/metrics", get(metrics::metrics))
         .fallback(nothing)
         .layer(middleware::from_fn_with_state(Arc::clone(&daemon), admit))
         // What is no secret can be read without a token.

@@ -139,8 +139,8 @@ impl Following {
     }
 
     /// Tells of beginnings too from now on.
-    pub(super) fn tell_opened(&self) -> Result<()> {
-        self.monitor.tell_opened(true).map_err(kernel_error)
+    pub(super) fn tell_opened(&self, tell: bool) -> Result<()> {
+        self.monitor.tell_opened(tell).map_err(kernel_error)
     }
 
     /// Takes what the ring holds.

@@ -32,8 +32,8 @@ use crate::{
     control::{Cancel, Control},
     error::{self, Result},
     fact::{
-        Direction, Hook, HookStatus, InterfaceFact, InterfaceSnapshot, Leftover, Moment, Observed,
-        SocketSnapshot,
+        ConnectionTotals, Direction, Hook, HookStatus, InterfaceFact, InterfaceSnapshot, Leftover, Moment,
+        Observed, SocketSnapshot,
     },
     filter::Filter,
     request::HookChoice,
@@ -226,6 +226,10 @@ impl Source for LiveSource {
 
     fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
         Ok(self.watch.observed(since))
+    }
+
+    fn totals(&self) -> Result<ConnectionTotals> {
+        self.watch.totals()
     }
 
     fn connections(

@@ -18,8 +18,8 @@ use crate::{
     control::Cancel,
     error::Result,
     fact::{
-        BootTime, ClosedBy, ConnectionFact, ConnectionState, Hook, Moment, Observed, Protocol, SocketFact,
-        SocketSnapshot,
+        BootTime, ClosedBy, ConnectionFact, ConnectionState, ConnectionTotals, Hook, Moment, Observed,
+        Protocol, SocketFact, SocketSnapshot,
     },
     filter::Filter,
     source::{ChangeCursor, Changes, Observation, Recorder, Sighting, Span, recorder::nanoseconds},
@@ -29,6 +29,8 @@ use crate::{
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 /// Reading them may take one part in so many of the time.
 const SAMPLE_SHARE: u32 = 500;
+/// Who has not asked for changes for so long watches no more.
+const UNWATCHED: Duration = Duration::from_secs(60);
 /// How long records may wait in the ring while nobody asks, and while somebody watches.
 const LAZY: Duration = Duration::from_millis(500);
 const EAGER: Duration = Duration::from_millis(50);
@@ -79,6 +81,13 @@ impl Watch {
 
     pub(super) fn observed(&self, since: Option<Duration>) -> Option<Span> {
         self.current()?.shared.recorder.observed(Some(since.unwrap_or(super::DEFAULT_PAST)), &now())
+    }
+
+    /// What ended since the observation began.
+    pub(super) fn totals(&self) -> Result<ConnectionTotals> {
+        let Some(watching) = self.current() else { return Ok(ConnectionTotals::default()) };
+        watching.shared.pump()?;
+        Ok(watching.shared.recorder.totals())
     }
 
     /// What was seen in a span; without an observer, what is open now.
@@ -290,6 +299,8 @@ struct Shared {
     pumping: Mutex<()>,
     sampling: Mutex<()>,
     eager: AtomicBool,
+    /// When somebody last asked for changes.
+    watched: Mutex<Instant>,
     stop: Cancel,
 }
 
@@ -325,6 +336,7 @@ impl Watching {
             pumping: Mutex::new(()),
             sampling: Mutex::new(()),
             eager: AtomicBool::new(false),
+            watched: Mutex::new(Instant::now()),
             stop: Cancel::new(),
         });
         let feeding = Arc::clone(&shared);
@@ -358,6 +370,9 @@ impl Shared {
                 && let Err(error) = self.pump()
             {
                 tracing::warn!("cannot take the records of connections: {error}");
+            }
+            if self.eager.load(Ordering::Relaxed) {
+                self.end_telling();
             }
             if swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();
@@ -485,7 +500,12 @@ impl Shared {
     }
 
     fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
-        if !self.eager.swap(true, Ordering::Relaxed) {
+        let begins = {
+            let mut watched = lock(&self.watched);
+            *watched = Instant::now();
+            !self.eager.swap(true, Ordering::Relaxed)
+        };
+        if begins {
             self.begin_telling()?;
         }
         self.pump()?;
@@ -493,11 +513,26 @@ impl Shared {
         Ok(Changes { at: now(), ..changes })
     }
 
+    /// Beginnings are records too, which a host that nobody watches any more need not write.
+    fn end_telling(&self) {
+        let watched = lock(&self.watched);
+        if watched.elapsed() < UNWATCHED {
+            return;
+        }
+        self.eager.store(false, Ordering::Relaxed);
+        #[cfg(feature = "bpf")]
+        if let Backend::Following(following) = &self.backend
+            && let Err(error) = following.tell_opened(false)
+        {
+            tracing::debug!("beginnings are still told: {}", error.with_cause());
+        }
+    }
+
     /// From now on beginnings are told as they come; those since the observation began, and still open, at once.
     fn begin_telling(&self) -> Result<()> {
         #[cfg(feature = "bpf")]
         if let Backend::Following(following) = &self.backend {
-            following.tell_opened()?;
+            following.tell_opened(true)?;
             let SocketSnapshot { at, sockets, .. } = self.list()?;
             let began = self.began.boot_ns;
             let missed = connections_of(sockets, &at, self.datagram_idle)

@@ -35,7 +35,10 @@ use crate::{
     clean::CleanText,
     control::{Cancel, Control},
     error::{Error, Result},
-    fact::{Direction, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed, SocketSnapshot},
+    fact::{
+        ConnectionTotals, Direction, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed,
+        SocketSnapshot,
+    },
     filter::Filter,
     request::HookChoice,
 };
@@ -417,6 +420,10 @@ impl Source for RemoteSource {
             }
         }
         Err(self.unreachable("it ended in the middle of an answer"))
+    }
+
+    fn totals(&self) -> Result<ConnectionTotals> {
+        self.fact("totals", &Nothing {})
     }
 
     fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {

@@ -17,8 +17,8 @@ use crate::{
     control::Cancel,
     error::{Error, Result},
     fact::{
-        BootTime, ConnectionFact, ConnectionId, ConnectionState, Moment, Observed, Process, SocketSnapshot,
-        Thread,
+        BootTime, ConnectionFact, ConnectionId, ConnectionState, ConnectionTotals, Moment, Observed, Process,
+        SocketSnapshot, Thread,
     },
     filter::Filter,
 };
@@ -143,6 +143,10 @@ impl Connections {
 
     pub(super) fn observed(&self, since: Option<Duration>) -> Option<Span> {
         self.recorder.observed(since, &self.end)
+    }
+
+    pub(super) fn totals(&self) -> ConnectionTotals {
+        self.recorder.totals()
     }
 
     pub(super) fn sockets(&self, at: &Moment) -> Option<&SocketSnapshot> {

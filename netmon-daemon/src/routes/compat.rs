@@ -1,0 +1,455 @@
+//! What the ebpf-server answered, for its clients of both generations: one body that has the keys of both, filled from the
+//! same answers as everything else, and more keys, which those clients pass over.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use netmon_core::{
+    Connection, ConnectionsAnswer, ConnectionsRequest, Control, Coverage, Error, Monitor, SummaryAnswer,
+    SummaryRequest,
+    fact::{ConnectionDirection, ConnectionState, Protocol},
+    request::parse_duration,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::input::Asked;
+use crate::{
+    access::{Access, Caller},
+    daemon::Daemon,
+    reply::{Refusal, json as reply},
+};
+
+/// How far back they ask by themselves.
+const DEFAULT_SECONDS: u64 = 60;
+const LONGEST_SECONDS: u64 = 3600;
+const DEFAULT_ROWS: u64 = 100;
+const MOST_ROWS: u64 = 1000;
+
+pub(super) fn routes() -> Router<Arc<Daemon>> {
+    Router::new()
+        .route("/connection-summary", get(connection_summary).post(connection_summary))
+        .route("/list-connections", get(list_connections).post(list_connections))
+        .route("/events", get(events))
+        .route("/programs", get(programs))
+        .route("/packet-drop-summary", get(no_drops).post(no_drops))
+        .route("/list-packet-drops", get(no_drops).post(no_drops))
+}
+
+/// What both generations send, under the names of each.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct SummaryParameters {
+    pid: Option<u32>,
+    command: Option<String>,
+    process_name: Option<String>,
+    duration: Option<u64>,
+    duration_seconds: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ListParameters {
+    pid: Option<u32>,
+    command: Option<String>,
+    process_name: Option<String>,
+    limit: Option<u64>,
+    since: Option<String>,
+    duration_seconds: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct EventParameters {
+    r#type: Option<String>,
+    pid: Option<u32>,
+    command: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    limit: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct NoParameters {}
+
+fn bad(message: impl Into<String>) -> Error {
+    Error::InvalidRequest(message.into())
+}
+
+/// One value of two names.
+fn either<T: PartialEq>(names: [&str; 2], first: Option<T>, second: Option<T>) -> Result<Option<T>, Error> {
+    match (first, second) {
+        (Some(first), Some(second)) if first != second => {
+            let [first, second] = names;
+            Err(bad(format!("{first:?} and {second:?} are the same, and differ here; give one of them")))
+        }
+        (first, second) => Ok(first.or(second)),
+    }
+}
+
+fn seconds(asked: Option<u64>) -> Result<u64, Error> {
+    match asked.unwrap_or(DEFAULT_SECONDS) {
+        seconds @ 1..=LONGEST_SECONDS => Ok(seconds),
+        other => Err(bad(format!("\"duration\" is 1 to {LONGEST_SECONDS} seconds, not {other}"))),
+    }
+}
+
+fn rows(asked: Option<u64>) -> Result<u64, Error> {
+    match asked.unwrap_or(DEFAULT_ROWS) {
+        rows @ 1..=MOST_ROWS => Ok(rows),
+        other => Err(bad(format!("\"limit\" is 1 to {MOST_ROWS}, not {other}"))),
+    }
+}
+
+/// A time as either generation has it: RFC 3339, or how long ago.
+fn moment(name: &str, text: &str) -> Result<Timestamp, Error> {
+    if let Ok(moment) = text.parse() {
+        return Ok(moment);
+    }
+    let ago = parse_duration(text).map_err(|_| {
+        bad(format!(
+            "{name:?} is a time such as 2026-01-01T12:00:00Z or a duration such as 60s, not {text:?}"
+        ))
+    })?;
+    Timestamp::now().checked_sub(ago).map_err(|_| bad(format!("{name:?} is too long ago")))
+}
+
+/// How far back a moment is; a moment to come is now.
+fn back_to(moment: Timestamp) -> Duration {
+    let ago = Timestamp::now().duration_since(moment);
+    Duration::try_from(ago).unwrap_or_default().max(Duration::from_millis(100))
+}
+
+async fn compute<T: Serialize + Send + 'static>(
+    daemon: &Daemon,
+    caller: &Caller,
+    access: Access,
+    work: impl FnOnce(&Monitor, &Control<'_>) -> netmon_core::Result<T> + Send + 'static,
+) -> Result<Response, Refusal> {
+    let monitor = daemon.monitor(access);
+    let work = move |cancel: &netmon_core::Cancel| {
+        work(&monitor, &Control { cancel: cancel.clone(), ..Control::default() })
+    };
+    let (answer, permit) = daemon.compute(caller, work).await?;
+    reply(&answer, permit)
+}
+
+#[derive(Serialize)]
+struct Summary {
+    count: u64,
+    duration: u64,
+    duration_seconds: u64,
+    pid: u32,
+    command: String,
+    message: String,
+    query_time: Timestamp,
+    /// `total_attempts` and all that is ours.
+    #[serde(flatten)]
+    answer: SummaryAnswer,
+}
+
+async fn connection_summary(
+    State(daemon): State<Arc<Daemon>>,
+    asked: Asked<SummaryParameters>,
+) -> Result<Response, Refusal> {
+    let SummaryParameters { pid, command, process_name, duration, duration_seconds } = asked.request;
+    let command = either(["command", "process_name"], command, process_name)?;
+    let seconds = seconds(either(["duration", "duration_seconds"], duration, duration_seconds)?)?;
+    let (pid, command) = target(pid, command);
+    compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
+        let mut request = SummaryRequest::default();
+        request.filter.pid = pid;
+        request.filter.process.clone_from(&command);
+        request.since = Some(Duration::from_secs(seconds));
+        let answer = monitor.summary(&request, control)?;
+        Ok(Summary {
+            count: answer.total_attempts,
+            duration: seconds,
+            duration_seconds: seconds,
+            pid: pid.unwrap_or_default(),
+            command: command.unwrap_or_default(),
+            message: answer.to_string().lines().next().unwrap_or_default().to_owned(),
+            query_time: Timestamp::now(),
+            answer,
+        })
+    })
+    .await
+}
+
+/// Both clients send 0 and an empty name for "any".
+fn target(pid: Option<u32>, command: Option<String>) -> (Option<u32>, Option<String>) {
+    (pid.filter(|pid| *pid != 0), command.filter(|command| !command.is_empty()))
+}
+
+/// A connection as the first generation lists it.
+#[derive(Serialize)]
+struct Listed {
+    pid: u32,
+    command: String,
+    destination: String,
+    protocol: String,
+    return_code: i32,
+    timestamp: Timestamp,
+    direction: ConnectionDirection,
+}
+
+/// The same as the second generation does.
+#[derive(Serialize)]
+struct Event {
+    id: String,
+    r#type: &'static str,
+    pid: u32,
+    command: String,
+    /// Nanoseconds since 1970.
+    timestamp: i128,
+    time: Timestamp,
+    return_code: i32,
+    destination_ip: String,
+    destination_port: u16,
+    destination: String,
+    /// As the kernel numbers them: 2 or 10.
+    address_family: u8,
+    protocol: String,
+    socket_type: &'static str,
+    direction: ConnectionDirection,
+    state: ConnectionState,
+}
+
+impl Event {
+    /// What began before it was watched, and is open, has the time of the answer's end.
+    fn new(row: &Connection, end: Timestamp) -> Self {
+        let remote = row.remote.as_ref().map_or(row.local, netmon_core::monitor::RemoteEndpoint::endpoint);
+        let time = row.opened_at.or(row.closed_at).unwrap_or(end);
+        Self {
+            id: row.id.to_string(),
+            r#type: "connection",
+            pid: row.process.as_ref().map_or(0, |process| process.pid),
+            command: row
+                .process
+                .as_ref()
+                .map_or_else(|| "unknown".to_owned(), |process| process.comm.to_string()),
+            timestamp: time.as_nanosecond(),
+            time,
+            return_code: row.error.as_ref().and_then(|error| error.errno).unwrap_or(0),
+            destination_ip: remote.address.to_string(),
+            destination_port: remote.port,
+            destination: std::net::SocketAddr::new(remote.address, remote.port).to_string(),
+            address_family: if remote.address.is_ipv4() { 2 } else { 10 },
+            protocol: row.protocol.name().to_uppercase(),
+            socket_type: match row.protocol {
+                Protocol::Tcp => "STREAM",
+                _ => "DGRAM",
+            },
+            direction: row.direction,
+            state: row.state,
+        }
+    }
+
+    fn listed(&self) -> Listed {
+        Listed {
+            pid: self.pid,
+            command: self.command.clone(),
+            destination: self.destination.clone(),
+            protocol: self.protocol.clone(),
+            return_code: self.return_code,
+            timestamp: self.time,
+            direction: self.direction,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct List {
+    total_pids: usize,
+    connections: BTreeMap<u32, Vec<Listed>>,
+    events_by_pid: BTreeMap<u32, Vec<Event>>,
+    total_events: u64,
+    returned_events: usize,
+    truncated: bool,
+    query_time: Timestamp,
+    coverage: Coverage,
+}
+
+impl List {
+    fn new(answer: ConnectionsAnswer) -> Self {
+        let end = answer.header.window.to;
+        let mut list = Self {
+            total_pids: 0,
+            connections: BTreeMap::new(),
+            events_by_pid: BTreeMap::new(),
+            total_events: answer.total,
+            returned_events: answer.connections.len(),
+            truncated: answer.header.coverage.truncated,
+            query_time: Timestamp::now(),
+            coverage: answer.header.coverage,
+        };
+        for row in &answer.connections {
+            let event = Event::new(row, end);
+            list.connections.entry(event.pid).or_default().push(event.listed());
+            list.events_by_pid.entry(event.pid).or_default().push(event);
+        }
+        list.total_pids = list.connections.len();
+        list
+    }
+}
+
+async fn list_connections(
+    State(daemon): State<Arc<Daemon>>,
+    asked: Asked<ListParameters>,
+) -> Result<Response, Refusal> {
+    let ListParameters { pid, command, process_name, limit, since, duration_seconds } = asked.request;
+    let command = either(["command", "process_name"], command, process_name)?;
+    let limit = rows(limit)?;
+    let since = match since {
+        Some(text) => back_to(moment("since", &text)?),
+        None => Duration::from_secs(seconds(duration_seconds.or(Some(LONGEST_SECONDS)))?),
+    };
+    let (pid, command) = target(pid, command);
+    compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
+        let mut request = ConnectionsRequest::default();
+        request.filter.pid = pid;
+        request.filter.process = command;
+        request.since = Some(since);
+        request.limit = Some(limit);
+        Ok(List::new(monitor.connections(&request, control)?))
+    })
+    .await
+}
+
+#[derive(Serialize)]
+struct Events {
+    events: Vec<Event>,
+    count: usize,
+    total_events: usize,
+    truncated: bool,
+    query_time: Timestamp,
+    coverage: Coverage,
+}
+
+async fn events(
+    State(daemon): State<Arc<Daemon>>,
+    asked: Asked<EventParameters>,
+) -> Result<Response, Refusal> {
+    let EventParameters { r#type, pid, command, since, until, limit } = asked.request;
+    match r#type.as_deref() {
+        None | Some("" | "connection") => {}
+        Some("packet_drop") => return Ok(drops_are_not_observed()),
+        Some(other) => {
+            let other = netmon_core::CleanText::from(other);
+            return Err(bad(format!("\"type\" is connection or packet_drop, not \"{other}\"")).into());
+        }
+    }
+    let limit = usize::try_from(rows(limit)?).unwrap_or(usize::MAX);
+    let since = since.map(|text| moment("since", &text)).transpose()?.map(back_to);
+    let until = until.map(|text| moment("until", &text)).transpose()?;
+    let (pid, command) = target(pid, command);
+    compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
+        let mut request = ConnectionsRequest::default();
+        request.filter.pid = pid;
+        request.filter.process = command;
+        request.since = Some(since.unwrap_or(Duration::from_secs(LONGEST_SECONDS)));
+        let answer = monitor.connections(&request, control)?;
+        let end = answer.header.window.to;
+        let events = answer.connections.iter().map(|row| Event::new(row, end));
+        let mut events: Vec<Event> =
+            events.filter(|event| until.is_none_or(|until| event.time <= until)).collect();
+        let total_events = events.len();
+        events.truncate(limit);
+        Ok(Events {
+            count: events.len(),
+            truncated: events.len() < total_events,
+            total_events,
+            events,
+            query_time: Timestamp::now(),
+            coverage: answer.header.coverage,
+        })
+    })
+    .await
+}
+
+async fn programs(
+    State(daemon): State<Arc<Daemon>>,
+    asked: Asked<NoParameters>,
+) -> Result<Response, Refusal> {
+    compute(&daemon, &asked.asker.caller, asked.asker.access, |monitor, _| {
+        let coverage = coverage(monitor)?;
+        let works = coverage
+            .active_hooks
+            .iter()
+            .map(|hook| json!({ "name": hook.name(), "type": "connection", "attached": true, "status": "running" }));
+        let missing = coverage.missing_hooks.iter().map(|missing| {
+            json!({ "name": missing.hook.name(), "type": "connection", "attached": false, "status": "missing",
+                    "reason": missing.reason, "hides": missing.hides, "fix": missing.fix })
+        });
+        let programs: Vec<Value> = works.chain(missing).collect();
+        Ok(json!({ "total": programs.len(), "programs": programs, "query_time": Timestamp::now() }))
+    })
+    .await
+}
+
+/// What takes part now.
+fn coverage(monitor: &Monitor) -> netmon_core::Result<Coverage> {
+    let mut request = SummaryRequest::default();
+    request.since = Some(Duration::from_millis(100));
+    request.filter.pid = Some(0);
+    Ok(monitor.summary(&request, &Control::default())?.header.coverage)
+}
+
+async fn no_drops() -> Response {
+    drops_are_not_observed()
+}
+
+fn drops_are_not_observed() -> Response {
+    let body = json!({
+        "error": "not implemented",
+        "message": "this version does not observe dropped packets",
+    });
+    (StatusCode::NOT_IMPLEMENTED, axum::Json(body)).into_response()
+}
+
+/// Whether the daemon does what it is there for. Known to everybody who reaches it.
+pub(super) async fn health(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Refusal> {
+    let caller = super::caller(&request)?;
+    let source = daemon.source(Access::All);
+    let work = move |_: &netmon_core::Cancel| {
+        let coverage = coverage(&Monitor::shared(Arc::clone(&source)))?;
+        let lost = source.totals()?;
+        Ok((source.describe(), coverage, lost))
+    };
+    let ((description, coverage, lost), _) = daemon.compute(&caller, work).await?;
+    let observes = description.kind == "replay" || !coverage.active_hooks.is_empty();
+    let status = if observes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let uptime = Timestamp::now().duration_since(daemon.before.started);
+    let body = json!({
+        "status": if observes { "healthy" } else { "unhealthy" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "source": description.kind,
+        "host": description.host,
+        "uptime_seconds": uptime.as_secs(),
+        "active_hooks": coverage.active_hooks,
+        "missing_hooks": coverage.missing_hooks,
+        "lost_events": lost.lost,
+        "time": Timestamp::now(),
+    });
+    Ok((status, axum::Json(body)).into_response())
+}
+
+/// An error as clients of `/api` know it, with the keys of ours beside theirs.
+pub(crate) fn as_api_error(problem: &netmon_core::source::remote::wire::Problem) -> Value {
+    let mut body = serde_json::to_value(problem).unwrap_or_default();
+    body["error"] = problem.title.to_lowercase().into();
+    body["message"] = match &problem.hint {
+        Some(hint) => format!("{}; {hint}", problem.detail).into(),
+        None => problem.detail.clone().into(),
+    };
+    body
+}
