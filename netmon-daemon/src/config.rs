@@ -164,7 +164,7 @@ impl Limits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Log {
-    /// As `RUST_LOG` has it, which goes before this: `info`, `warn,netmon_daemon=debug`.
+    /// As `RUST_LOG` has it, which goes before this: `warn`, `info,netmon_daemon=debug`.
     pub level: String,
     /// "text" or "json".
     pub format: LogFormat,
@@ -172,7 +172,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self { level: "info,rmcp=warn".to_owned(), format: LogFormat::Text }
     }
 }
 

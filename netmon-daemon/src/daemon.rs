@@ -11,6 +11,7 @@ use netmon_core::{
     Cancel, Error, ErrorKind, Monitor,
     source::{Observation, ScopedSource, Source, SourceChoice, live::LiveSource, replay::ReplaySource},
 };
+use netmon_mcp::{HttpService, NetmonServer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -32,6 +33,8 @@ pub(crate) struct Daemon {
     settings: RwLock<Arc<Config>>,
     token: RwLock<Option<Token>>,
     clients: Mutex<HashMap<Client, Arc<Turns>>>,
+    /// The tools for AI assistants, for each kind of caller.
+    mcp: Mutex<HashMap<Access, HttpService>>,
     /// Questions of all clients together.
     questions: Arc<Semaphore>,
     /// Of the metrics' last scrape.
@@ -73,6 +76,7 @@ impl Daemon {
             source,
             _observation: observation,
             clients: Mutex::new(HashMap::new()),
+            mcp: Mutex::new(HashMap::new()),
             questions: Arc::new(Semaphore::new((2 * cpus).max(4))),
             token: RwLock::new(token),
             instance: format!("{:x}", started.as_nanosecond()),
@@ -93,6 +97,8 @@ impl Daemon {
         let old = Config::clone(&settings);
         *settings = Arc::new(Config { access: new.access, limits: new.limits, log: new.log, ..old });
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        // Other groups see other things.
+        self.mcp.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Turns are counted anew, by the new limits.
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -122,6 +128,18 @@ impl Daemon {
     /// Answers, as somebody may see them.
     pub(crate) fn monitor(&self, access: Access) -> Monitor {
         Monitor::shared(self.source(access))
+    }
+
+    /// The tools for AI assistants, over what somebody may see.
+    pub(crate) fn mcp(&self, access: Access) -> HttpService {
+        /// Users of one host are few; whoever else comes gets a service that is not kept.
+        const KEPT: usize = 256;
+        let make = || HttpService::new(NetmonServer::new(self.monitor(access)), self.shutdown.child_token());
+        let mut services = self.mcp.lock().unwrap_or_else(PoisonError::into_inner);
+        if services.len() >= KEPT && !services.contains_key(&access) {
+            return make();
+        }
+        services.entry(access).or_insert_with(make).clone()
     }
 
     fn turns(&self, client: Client) -> Arc<Turns> {

@@ -80,9 +80,10 @@ pub(crate) fn json(value: &impl Serialize, permit: OwnedSemaphorePermit) -> Resu
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-struct WithPermit<B> {
-    body: B,
-    _permit: OwnedSemaphorePermit,
+/// A body under which a permit is held.
+pub(crate) struct WithPermit<B> {
+    pub(crate) body: B,
+    pub(crate) _permit: OwnedSemaphorePermit,
 }
 
 impl<B: hyper::body::Body + Unpin> hyper::body::Body for WithPermit<B> {

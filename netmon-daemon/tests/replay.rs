@@ -332,6 +332,53 @@ fn over_tcp_pages_of_the_web_may_not_ask_and_other_names_are_not_ours() {
     assert!(!daemon.directory.path().join("token").exists());
 }
 
+/// A message of MCP by POST, and the first JSON that comes back.
+fn mcp(daemon: &Daemon, headers: &str, message: &str) -> (Reply, serde_json::Value) {
+    let reply = daemon.ask(&format!(
+        "POST /mcp HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\n{headers}Content-Length: {}\r\n\r\n{message}",
+        message.len()
+    ));
+    let last =
+        reply.body.lines().filter_map(|line| line.strip_prefix("data: ")).rfind(|data| data.starts_with('{'));
+    let json = serde_json::from_str(last.unwrap_or(&reply.body)).unwrap_or_default();
+    (reply, json)
+}
+
+#[test]
+fn assistants_are_answered_in_both_generations_of_their_protocol() {
+    let daemon = Daemon::replaying(&[]);
+    let old = "MCP-Protocol-Version: 2025-06-18\r\n";
+    let hello = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",
+        "capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
+    let (_, welcome) = mcp(&daemon, "", hello);
+    assert_eq!(welcome["result"]["protocolVersion"], "2025-06-18");
+    assert_eq!(welcome["result"]["serverInfo"]["name"], "netmon-mcp");
+    let (reply, _) = mcp(&daemon, old, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    assert_eq!(reply.status, 202);
+    let call = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"network-monitor",
+        "arguments":{"operation":"incoming","duration":5},"_meta":{"progressToken":"x"}}}"#;
+    let (reply, answer) = mcp(&daemon, old, call);
+    assert_eq!(answer["result"]["structuredContent"]["rates"][0]["packets"], 5000, "{reply:?}");
+    assert!(reply.body.contains("notifications/progress"), "{reply:?}");
+
+    let new = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n";
+    let list = r#"{"jsonrpc":"2.0","id":3,"method":"tools/list","params":{"_meta":{
+        "io.modelcontextprotocol/protocolVersion":"2026-07-28",
+        "io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},
+        "io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+    let (_, tools) = mcp(&daemon, new, list);
+    let names: Vec<_> =
+        tools["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, ["capabilities", "network-monitor"]);
+
+    let (reply, _) = mcp(&daemon, old, &"x".repeat(70_000));
+    assert_eq!(reply.problem()["status"], 413);
+    assert!((400..500).contains(&mcp(&daemon, old, "no json").0.status));
+    assert_eq!(daemon.get("/mcp").status, 405);
+    assert_eq!(daemon.get("/v1/summary").status, 200);
+}
+
 /// A certificate for loopback, signed by an authority, and both with their keys as files.
 struct Certificates {
     directory: tempfile::TempDir,

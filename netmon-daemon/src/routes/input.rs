@@ -80,7 +80,7 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
 }
 
 /// The whole body.
-async fn body(request: Request, daemon: &Daemon) -> Result<Bytes, Refusal> {
+pub(super) async fn body(request: Request, daemon: &Daemon) -> Result<Bytes, Refusal> {
     let limits = &daemon.settings().limits;
     let most = limits.body_kib * 1024;
     let too_large = || {

@@ -5,6 +5,7 @@ pub(crate) mod compat;
 mod events;
 mod facts;
 mod input;
+mod mcp;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 
@@ -16,7 +17,7 @@ use axum::{
     http::{HeaderMap, Uri, header},
     middleware::{self, Next},
     response::{Html, IntoResponse as _, Response},
-    routing::get,
+    routing::{any, get},
 };
 use netmon_core::ErrorKind;
 
@@ -43,6 +44,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .nest("/v1", answers::routes().merge(events::routes()).nest("/facts", facts::routes()))
         .nest("/api", compat::routes())
         .route("/metrics", get(metrics::metrics))
+        .route("/mcp", any(mcp::mcp))
         .fallback(nothing)
         .layer(middleware::from_fn_with_state(Arc::clone(&daemon), admit))
         // What is no secret can be read without a token.
