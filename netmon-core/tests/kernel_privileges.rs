@@ -137,3 +137,21 @@ fn with_cap_perfmon_too_every_hook_works() {
     }
     spawn_and_send("with_cap_perfmon_too", &["bpf", "net_admin", "perfmon"], "all");
 }
+
+#[test]
+#[tag(root)]
+fn a_hook_that_lacks_a_capability_says_which_and_not_what_the_verifier_makes_of_it() {
+    const TEST: &str = "a_hook_that_lacks_a_capability_says_which_and_not_what_the_verifier_makes_of_it";
+    if child::role().is_none() {
+        let netns = netmon_testkit::Netns::create();
+        return Child::spawn(&netns, Privileges::Nobody(&["bpf", "net_admin"]), TEST, "two capabilities")
+            .finish();
+    }
+    let hooks = Monitor::live().unwrap().capabilities().unwrap().hooks;
+    let missing: Vec<_> = hooks.iter().filter(|hook| hook.status == Status::Missing).collect();
+    assert!(missing.len() >= 10, "{hooks:?}");
+    for hook in missing {
+        let reason = hook.reason.as_deref().unwrap();
+        assert!(reason.contains("lacks cap_perfmon") || reason.contains("does not have it"), "{hook:?}");
+    }
+}

@@ -505,6 +505,36 @@ fn sigterm_ends_streams_and_waits_within_a_second() {
 }
 
 #[test]
+fn systemd_is_told_of_readiness_life_and_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(support::SOON)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netmond"));
+    command.env("NOTIFY_SOCKET", directory.path().join("notify")).env("WATCHDOG_USEC", "400000");
+    let source = format!("replay:{DEMO}");
+    let mut daemon = Daemon::spawn(command, "", &["--source", &source]);
+    let told = |wanted: &str| {
+        let mut buffer = [0; 512];
+        loop {
+            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|line| line.starts_with(wanted)) {
+                return text;
+            }
+        }
+    };
+    assert!(told("READY=1").contains("STATUS=observing"));
+    told("WATCHDOG=1");
+    told("WATCHDOG=1");
+    daemon.signal(Signal::HUP);
+    assert!(told("RELOADING=1").contains("MONOTONIC_USEC="));
+    told("READY=1");
+    daemon.signal(Signal::TERM);
+    told("STOPPING=1");
+    assert_eq!(daemon.ended().code(), Some(0));
+}
+
+#[test]
 fn sighup_reads_the_settings_again_and_keeps_the_old_where_they_are_wrong() {
     let daemon = Daemon::replaying(&["--addr", "127.0.0.1:0"]);
     let address = daemon.address(0);

@@ -13,7 +13,7 @@ use netmon_bpf::flow::{
 
 use super::{
     capabilities_fix,
-    hooks::missing_privilege,
+    hooks::{lacks_perfmon, missing_privilege},
     process::{Cgroup, CgroupNames, ProcessTable},
     sock_diag,
 };
@@ -689,7 +689,7 @@ pub(super) fn all_missing(error: &netmon_bpf::Error) -> MissingHook {
 fn reason(hook: flow::Hook, error: &netmon_bpf::Error) -> String {
     use std::error::Error as _;
     match error {
-        netmon_bpf::Error::NotPermitted { .. } => missing_privilege(true),
+        _ if is_refused(error) => missing_privilege(true),
         netmon_bpf::Error::Unsupported { .. } => {
             format!("this kernel does not have it; Linux {} and later do", since(hook))
         }
@@ -700,9 +700,20 @@ fn reason(hook: flow::Hook, error: &netmon_bpf::Error) -> String {
     }
 }
 
+/// Whether a capability is what is missing. Without `CAP_PERFMON` the verifier knows fewer helpers, and calls a program
+/// that uses one of them invalid.
+fn is_refused(error: &netmon_bpf::Error) -> bool {
+    const EINVAL: i32 = 22;
+    match error {
+        netmon_bpf::Error::NotPermitted { .. } => true,
+        netmon_bpf::Error::Kernel { .. } => error.errno() == Some(EINVAL) && lacks_perfmon(),
+        _ => false,
+    }
+}
+
 fn fix(hook: flow::Hook, error: &netmon_bpf::Error) -> Option<String> {
     match (error, hook) {
-        (netmon_bpf::Error::NotPermitted { .. }, _) => Some(capabilities_fix()),
+        _ if is_refused(error) => Some(capabilities_fix()),
         (netmon_bpf::Error::Unsupported { .. }, flow::Hook::SendLength | flow::Hook::ReceiveLength) => {
             Some("who accepted is told with --source live:system-calls".to_owned())
         }

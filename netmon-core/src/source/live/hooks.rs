@@ -248,14 +248,25 @@ fn reason(hook: Hook, error: &netmon_bpf::Error) -> String {
     }
 }
 
+const CAP_PERFMON: u32 = 38;
+
+/// The capabilities of this process, a bit each.
+fn effective_capabilities() -> u64 {
+    procfs::process::Process::myself()
+        .and_then(|process| process.status())
+        .map(|status| status.capeff)
+        .unwrap_or_default()
+}
+
+/// Whether this process lacks what programs need that read the kernel's structures.
+pub(super) fn lacks_perfmon() -> bool {
+    effective_capabilities() & (1 << CAP_PERFMON) == 0
+}
+
 pub(super) fn missing_privilege(tracing: bool) -> String {
     const NEEDED: [(u32, &str); 3] = [(12, "cap_net_admin"), (39, "cap_bpf"), (CAP_PERFMON, "cap_perfmon")];
     let needed = if tracing { &NEEDED[..] } else { &NEEDED[..2] };
-    const CAP_PERFMON: u32 = 38;
-    let effective = procfs::process::Process::myself()
-        .and_then(|process| process.status())
-        .map(|status| status.capeff)
-        .unwrap_or_default();
+    let effective = effective_capabilities();
     let missing: Vec<_> =
         needed.iter().filter(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| *name).collect();
     if missing.is_empty() && effective & (1 << CAP_PERFMON) == 0 {
