@@ -83,9 +83,15 @@ async fn serve(
     inherited: Option<StdUnixListener>,
     read: &impl Fn() -> Result<Config, String>,
 ) -> Result<(), Failure> {
-    let socket = match inherited {
-        Some(listener) => Socket::inherited(listener).map_err(|error| hindrance(error.to_string()))?,
-        None => Socket::bind(&config.listen.socket).await.map_err(hindrance)?,
+    let (socket, place) = match inherited {
+        Some(listener) => {
+            let socket = Socket::inherited(listener).map_err(|error| hindrance(error.to_string()))?;
+            (socket, "the socket from systemd".to_owned())
+        }
+        None => {
+            let path = &config.listen.socket;
+            (Socket::bind(path).await.map_err(hindrance)?, path.display().to_string())
+        }
     };
     let tls = config.tls.as_ref().map(listen::tls).transpose().map_err(hindrance)?;
     let needs_token = config.listen.addresses.iter().any(listen::is_open_to_others);
@@ -97,7 +103,6 @@ async fn serve(
     let mut signals =
         Signals::new().map_err(|error| hindrance(format!("cannot listen to signals: {error}")))?;
 
-    let path = config.listen.socket.clone();
     let opened = tokio::task::spawn_blocking(move || Daemon::open(config, token)).await;
     let daemon = match opened {
         Ok(Ok(daemon)) => Arc::new(daemon),
@@ -107,7 +112,7 @@ async fn serve(
     let router = routes::router(Arc::clone(&daemon));
     let mut listeners = JoinSet::new();
     listeners.spawn(listen::serve_unix(socket, Arc::clone(&daemon), router.clone()));
-    tracing::info!("listening on {}", path.display());
+    tracing::info!("listening on {place}");
     for (listener, open_to_others) in tcp {
         let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
         let scheme = if tls.is_some() { "https" } else { "http" };

@@ -61,10 +61,7 @@ pub(super) async fn metrics(
 ) -> Result<Response, Refusal> {
     let asker = asker(&request)?;
     let accepted = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let kind = match accepted {
-        Some(accepted) if accepted.contains("application/openmetrics-text") => OPEN_METRICS,
-        _ => TEXT,
-    };
+    let open_metrics = accepted.is_some_and(|accepted| accepted.contains("application/openmetrics-text"));
     // Sums, in which nobody's connections can be told apart.
     let source = daemon.source(crate::access::Access::All);
     let shared = Arc::clone(&daemon);
@@ -78,7 +75,42 @@ pub(super) async fn metrics(
         Ok(body)
     };
     let (body, _) = daemon.compute(&asker.caller, work).await?;
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+    let reply = if open_metrics {
+        ([(header::CONTENT_TYPE, OPEN_METRICS)], body)
+    } else {
+        ([(header::CONTENT_TYPE, TEXT)], in_text_format(&body))
+    };
+    Ok(reply.into_response())
+}
+
+/// The same in the format from before OpenMetrics, in which a family has the whole name of its samples, and no unit, end
+/// or type `info`.
+fn in_text_format(open_metrics: &str) -> String {
+    let kinds: BTreeMap<&str, &str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(family), Some(rest)) => {
+                let (suffix, rest) = match (kinds.get(family), what) {
+                    (Some(&"counter"), _) => ("_total", rest),
+                    (Some(&"info"), "TYPE") => ("_info", "gauge"),
+                    (Some(&"info"), _) => ("_info", rest),
+                    _ => ("", rest),
+                };
+                text += &format!("# {what} {family}{suffix} {rest}\n");
+            }
+            (Some("#"), ..) => {}
+            _ => {
+                text += line;
+                text.push('\n');
+            }
+        }
+    }
+    text
 }
 
 /// The facts of one scrape.
