@@ -208,7 +208,6 @@ fn prometheus_reads_every_line() {
     assert_eq!(of("netmon_events_lost_total{stage=\"kernel\"}"), 0.0);
     assert!(of("netmon_interface_packets_total{interface=\"eth0\",direction=\"incoming\"}") > 0.0);
     assert!(of("netmon_process_resident_memory_bytes") > 1e6);
-
 }
 
 #[test]

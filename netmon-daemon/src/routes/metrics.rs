@@ -86,10 +86,8 @@ pub(super) async fn metrics(
 /// The same in the format from before OpenMetrics, in which a family has the whole name of its samples, and no unit, end
 /// or type `info`.
 fn in_text_format(open_metrics: &str) -> String {
-    let kinds: BTreeMap<&str, &str> = open_metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .collect();
+    let kinds: BTreeMap<&str, &str> =
+        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
     let mut text = String::with_capacity(open_metrics.len());
     for line in open_metrics.lines() {
         let mut words = line.splitn(4, ' ');
