@@ -6,8 +6,8 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
-        parse_duration,
+        ConnectionsRequest, DiagnoseRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest,
+        SummaryRequest, parse_duration,
     },
     source::SourceChoice,
 };
@@ -15,7 +15,7 @@ use netmon_core::{
 const EXIT_CODES: &str = "\
 Exit status:
   0  answered
-  1  doctor found something missing
+  1  diagnose found something, or doctor something missing
   2  a mistake on the command line
   3  not permitted, or the source cannot be read
   4  no such interface";
@@ -25,6 +25,7 @@ Examples:
   netmon-cli connections                      who talks to whom, and which process does it
   netmon-cli connections --filter 'failed and port == 443'
   netmon-cli summary --process curl --since 60s
+  netmon-cli diagnose                         what is wrong, by which numbers, and what to do next
   netmon-cli listeners                        who waits for connections
   netmon-cli pps --iface eth0 --watch         packets per second of eth0, again and again
   netmon-cli doctor                           what works here, and what would fix the rest
@@ -168,6 +169,19 @@ Examples:
   netmon-cli --source replay:today.jsonl patterns --since 1h"
     )]
     Patterns(Box<PatternsRequest>),
+
+    /// What is wrong: findings with their numbers, likely cause and next step
+    ///
+    /// Looks for failing destinations and name servers, listeners that lose connections, retransmits and slow round trips,
+    /// ports and limits that run out, sockets that are not closed, floods, scans, beacons, and interfaces that lose
+    /// packets. Says what was checked, and what could not be. Ends with status 1 where something was found.
+    #[command(after_help = "\
+Examples:
+  netmon-cli diagnose                              the last five minutes, or the next five seconds
+  netmon-cli diagnose --process nginx --since 1h
+  netmon-cli diagnose -o json || echo 'look at this'
+  netmon-cli --source replay:today.jsonl diagnose")]
+    Diagnose(Box<DiagnoseRequest>),
 
     /// All sockets now, with the processes that hold them
     #[command(

@@ -18,10 +18,11 @@ pub use control::{Cancel, Control, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
-    CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, InterfacesAnswer, ListenersAnswer,
-    Monitor, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
+    CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, Diagnosis, InterfacesAnswer,
+    ListenersAnswer, Monitor, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+    ConnectionFilter, ConnectionsRequest, DiagnoseRequest, PatternsRequest, RateRequest, SocketsRequest,
+    SummaryRequest,
 };
 pub use source::Source;

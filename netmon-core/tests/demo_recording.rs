@@ -11,8 +11,8 @@ use netmon_core::{
     fact::{
         Attribution, BootTime, ByProtocol, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact,
         ConnectionState, Hook, HookCounters, HookStatus, InterfaceAddress, InterfaceFact, InterfaceSnapshot,
-        InterfaceState, Layer, LinkCounters, Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot,
-        TcpFact, TcpState, Thread, Traffic, TrafficCounters,
+        InterfaceState, Layer, LinkCounters, LinkReading, Moment, Observed, Process, Protocol,
+        ProtocolSnapshot, SocketFact, SocketSnapshot, TcpFact, TcpState, Thread, Traffic, TrafficCounters,
     },
     source::{SourceDescription, recording},
 };
@@ -489,6 +489,53 @@ fn sockets(second: u64) -> SocketSnapshot {
     SocketSnapshot::new(moment(second), sockets.collect(), observed())
 }
 
+/// The counters of a server that is a bit slow to accept.
+fn protocols(second: u64) -> ProtocolSnapshot {
+    let mut read = ProtocolSnapshot::new(moment(second));
+    read.netns = 4_026_531_840;
+    read.tcp.active_opens = Some(81_000 + 3 * second);
+    read.tcp.passive_opens = Some(412_000 + second);
+    read.tcp.attempt_fails = Some(900 + 2 * second);
+    read.tcp.established_resets = Some(310);
+    read.tcp.segments_received = Some(9_000_000 + 820 * second);
+    read.tcp.segments_sent = Some(8_200_000 + 698 * second);
+    read.tcp.segments_retransmitted = Some(21_000 + second);
+    read.tcp.syns_retransmitted = Some(600);
+    read.tcp.in_errors = Some(0);
+    read.tcp.timeouts = Some(1_400);
+    read.tcp.listen_overflows = Some(7 + second / 2);
+    read.tcp.listen_drops = Some(7 + second / 2);
+    read.tcp.request_queue_drops = Some(0);
+    read.tcp.request_queue_cookies = Some(0);
+    read.tcp.backlog_drops = Some(0);
+    read.tcp.time_wait_overflows = Some(0);
+    read.tcp.aborts_on_memory = Some(0);
+    read.udp.datagrams_received = Some(2_400_000 + 170 * second);
+    read.udp.datagrams_sent = Some(1_900_000 + 100 * second);
+    read.udp.no_ports = Some(88);
+    read.udp.in_errors = Some(0);
+    read.udp.receive_buffer_errors = Some(0);
+    read.udp.send_buffer_errors = Some(0);
+    read.sockets.tcp_in_use = Some(9);
+    read.sockets.tcp_time_wait = Some(14);
+    read.sockets.tcp_orphans = Some(0);
+    read.sockets.tcp_memory_pages = Some(48);
+    read.sockets.udp_in_use = Some(2);
+    read.sockets.open_files = Some(1_632);
+    read.limits.first_local_port = Some(32_768);
+    read.limits.last_local_port = Some(60_999);
+    read.limits.listen_backlog = Some(4_096);
+    read.limits.syn_backlog = Some(512);
+    read.limits.tcp_time_wait = Some(16_384);
+    read.limits.tcp_orphans = Some(16_384);
+    read.limits.tcp_memory_pages = Some(184_000);
+    read.limits.open_files = Some(9_223_372);
+    let links = snapshot(second).interfaces.into_iter();
+    read.links =
+        links.map(|link| LinkReading::new(link.index, link.name, link.incoming, link.outgoing)).collect();
+    read
+}
+
 fn line(kind: &str, value: impl Serialize) -> String {
     let mut line = serde_json::to_value(value).unwrap();
     line["type"] = kind.into();
@@ -529,6 +576,9 @@ fn recording() -> String {
         }
         if second % 10 == 0 {
             text.push_str(&line("sockets", sockets(second)));
+        }
+        if second % 30 == 0 {
+            text.push_str(&line("protocols", protocols(second)));
         }
         text.push_str(&line("interfaces", snapshot(second)));
     }

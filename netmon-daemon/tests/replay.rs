@@ -12,8 +12,8 @@ use std::{
 };
 
 use netmon_core::{
-    ConnectionsRequest, Control, Error, ErrorKind, Monitor, PatternsRequest, RateRequest, SocketsRequest,
-    SummaryRequest,
+    ConnectionsRequest, Control, DiagnoseRequest, Error, ErrorKind, Monitor, PatternsRequest, RateRequest,
+    SocketsRequest, SummaryRequest,
     source::{
         SourceChoice,
         recording::RecordRequest,
@@ -58,6 +58,12 @@ fn answers_through_the_daemon_equal_answers_in_process() {
             remote.patterns(&patterns, &control).unwrap(),
             local.patterns(&patterns, &control).unwrap()
         );
+        let mut diagnose = DiagnoseRequest::default();
+        diagnose.filter.filter = Some(filter.to_owned());
+        assert_eq!(
+            remote.diagnose(&diagnose, &control).unwrap(),
+            local.diagnose(&diagnose, &control).unwrap()
+        );
         let mut sockets = SocketsRequest::default();
         sockets.filter.filter = Some(filter.to_owned());
         assert_eq!(remote.sockets(&sockets).unwrap(), local.sockets(&sockets).unwrap());
@@ -65,6 +71,11 @@ fn answers_through_the_daemon_equal_answers_in_process() {
     }
     assert_eq!(remote.interfaces().unwrap(), local.interfaces().unwrap());
     assert_eq!(remote.capabilities().unwrap(), local.capabilities().unwrap());
+    let at = local.source().start().unwrap();
+    assert_eq!(
+        remote.source().protocol_counters(&at).unwrap(),
+        local.source().protocol_counters(&at).unwrap()
+    );
     let rates = RateRequest::default();
     assert_eq!(remote.rates(&rates, &control).unwrap(), local.rates(&rates, &control).unwrap());
     let seconds = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! `connections`, `summary`, `patterns`, `sockets`, `listeners`: who talks to whom.
+//! `connections`, `summary`, `patterns`, `diagnose`, `sockets`, `listeners`: who talks to whom, and what is wrong there.
 
 use std::{
     io::{self, Write as _},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use netmon_core::{
-    Connection, ConnectionWatch, ConnectionsAnswer, Error, Header, Monitor, PatternsRequest, SocketsRequest,
-    SummaryRequest,
+    Connection, ConnectionWatch, ConnectionsAnswer, DiagnoseRequest, Error, Header, Monitor, PatternsRequest,
+    SocketsRequest, SummaryRequest,
     answer::{EndLine, Line, Row as _},
     view::ConnectionLines,
 };
@@ -60,6 +60,13 @@ pub(super) fn patterns(global: &Global, request: &PatternsRequest) -> Result<Exi
     let answer = ask("observing", request.window, |control| monitor.patterns(request, control))?;
     Printer::new(global).answer(&answer)?;
     Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn diagnose(global: &Global, request: &DiagnoseRequest) -> Result<ExitCode, Failure> {
+    let monitor = Monitor::open(&global.source)?;
+    let diagnosis = ask("observing", request.window, |control| monitor.diagnose(request, control))?;
+    Printer::new(global).answer(&diagnosis)?;
+    Ok(if diagnosis.total == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitCode, Failure> {

@@ -4,12 +4,14 @@
 mod connection;
 pub(crate) mod errno;
 mod interface;
+mod protocol;
 
 use std::{fmt, time::Duration};
 
 pub use connection::*;
 pub use interface::*;
 use jiff::Timestamp;
+pub use protocol::*;
 use serde::{Deserialize, Serialize};
 
 /// A moment on the host's two clocks.

@@ -21,14 +21,19 @@ pub(super) struct Watched {
     pub(super) only_open: bool,
     /// What the reader should know of this span.
     pub(super) warnings: Vec<String>,
-    _observation: Option<Observation>,
+    observation: Option<Observation>,
 }
 
 impl Watched {
     /// A span that an earlier answer was about.
     pub(super) fn again(span: Span, warnings: Vec<String>) -> Self {
         let only_open = span.from.boot_ns == span.to.boot_ns;
-        Self { span, only_open, warnings, _observation: None }
+        Self { span, only_open, warnings, observation: None }
+    }
+
+    /// Whether it was observed for this answer alone.
+    pub(super) fn has_own_observation(&self) -> bool {
+        self.observation.is_some()
     }
 
     /// How long it really was.
@@ -52,7 +57,7 @@ pub(super) fn watch(
             span,
             only_open: false,
             warnings: shorter_than_asked(&span, since).into_iter().collect(),
-            _observation: None,
+            observation: None,
         });
     }
     let without_past = |what: String| {
@@ -81,7 +86,7 @@ pub(super) fn watch(
             units::seconds(whole_ms(length)),
         ));
     }
-    Ok(Watched { span: Span { from, to }, only_open: false, warnings, _observation: Some(observation) })
+    Ok(Watched { span: Span { from, to }, only_open: false, warnings, observation: Some(observation) })
 }
 
 /// What to say of a recorded span that is shorter than was asked for.

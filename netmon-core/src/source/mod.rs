@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     fact::{
         ConnectionFact, ConnectionTotals, Direction, Hook, HookStatus, InterfaceSnapshot, Leftover, Moment,
-        Observed, SocketSnapshot, Traffic,
+        Observed, ProtocolSnapshot, SocketSnapshot, Traffic,
     },
     filter::Filter,
     request::HookChoice,
@@ -137,6 +137,18 @@ pub trait Source: Send + Sync {
     fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {
         let _ = at;
         Err(self.without("sockets"))
+    }
+
+    /// The counters and limits of the observed network namespace's protocols, as they were last read at or before a moment
+    /// that this source returned; where nobody read them by then, the first after it: so [`ProtocolSnapshot::at`] says when.
+    /// Who observes reads them whenever it reads the counters of connections, so that the beginning of a
+    /// [span](Source::observed) is such a moment; after its last reading a live source tells how they are now.
+    ///
+    /// # Errors
+    /// [`Error::NotInSource`] where there are none; [`Error::Kernel`].
+    fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
+        let _ = at;
+        Err(self.without("protocol counters"))
     }
 
     /// The connections that opened, were established, failed or ended after a cursor, in order; waits up to `patience`

@@ -2,9 +2,10 @@
 
 use crate::{
     monitor::{
-        CapabilitiesAnswer, ConnectionsAnswer, ListenersAnswer, PatternsAnswer, SocketsAnswer, SummaryAnswer,
+        CapabilitiesAnswer, ConnectionsAnswer, Diagnosis, ListenersAnswer, PatternsAnswer, SocketsAnswer,
+        SummaryAnswer,
     },
-    request::{ConnectionsRequest, PatternsRequest, SocketsRequest, SummaryRequest},
+    request::{ConnectionsRequest, DiagnoseRequest, PatternsRequest, SocketsRequest, SummaryRequest},
 };
 
 /// A question of which the answer is much smaller than the facts behind it.
@@ -17,6 +18,8 @@ pub enum Question<'a> {
     Summary(&'a SummaryRequest),
     /// [`Monitor::patterns`](crate::Monitor::patterns).
     Patterns(&'a PatternsRequest),
+    /// [`Monitor::diagnose`](crate::Monitor::diagnose).
+    Diagnose(&'a DiagnoseRequest),
     /// [`Monitor::sockets`](crate::Monitor::sockets).
     Sockets(&'a SocketsRequest),
     /// [`Monitor::listeners`](crate::Monitor::listeners).
@@ -25,7 +28,7 @@ pub enum Question<'a> {
     Capabilities,
 }
 
-/// The answer to a [`Question`], of the same name.
+/// The answer to a [`Question`], mostly of the same name.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Evaluated {
@@ -35,6 +38,8 @@ pub enum Evaluated {
     Summary(Box<SummaryAnswer>),
     /// The answer to [`Question::Patterns`].
     Patterns(Box<PatternsAnswer>),
+    /// The answer to [`Question::Diagnose`].
+    Diagnosis(Box<Diagnosis>),
     /// The answer to [`Question::Sockets`].
     Sockets(Box<SocketsAnswer>),
     /// The answer to [`Question::Listeners`].

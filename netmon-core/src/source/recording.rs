@@ -9,9 +9,10 @@
 //! | `interfaces` | an [`InterfaceSnapshot`] | every sample |
 //! | `connection` | a [`ConnectionFact`] as it was after a change: opened, established, ended | once for each change |
 //! | `sockets` | a [`SocketSnapshot`] | at the beginning, every ten seconds, at the end |
+//! | `protocols` | a [`ProtocolSnapshot`] | at the beginning, every ten seconds, at the end |
 //! | `lost` | `count` changes that were lost before `at` and after the line before | when there were any |
 //!
-//! The last three are there where the header has `observed`. A connection that is in no `sockets` line and has no change
+//! `connection`, `sockets` and `lost` are there where the header has `observed`. A connection that is in no `sockets` line and has no change
 //! was not there.
 
 use std::{
@@ -30,7 +31,10 @@ use crate::{
     clean::CleanText,
     control::{Cancel, Control},
     error::{Error, Result},
-    fact::{BootTime, ConnectionFact, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot},
+    fact::{
+        BootTime, ConnectionFact, HookStatus, InterfaceSnapshot, Moment, Observed, ProtocolSnapshot,
+        SocketSnapshot,
+    },
     filter::Filter,
     monitor::{self, RecordAnswer},
     request::{RateRequest, check_window},
@@ -41,7 +45,7 @@ pub const FORMAT: &str = "netmon-recording";
 /// The version that this library writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// How far apart lists of all sockets are.
+/// How far apart lists of all sockets, and readings of the protocols' counters, are.
 const SOCKETS_EVERY: Duration = Duration::from_secs(10);
 
 /// The first line of a recording.
@@ -73,6 +77,7 @@ pub(super) enum Line {
     Interfaces(InterfaceSnapshot),
     Connection(ConnectionFact),
     Sockets(SocketSnapshot),
+    Protocols(Box<ProtocolSnapshot>),
     Lost(Loss),
     /// Written by a later version.
     #[serde(other)]
@@ -126,6 +131,8 @@ pub(crate) fn record(
     let counting = monitor::count_all(source, &chosen, &request.rates)?;
     let mut connections = Connections::observe(source)?;
 
+    let mut protocols = Protocols { source, read: None };
+
     let mut writer = Writer::create(&request.path, request.overwrite)?;
     let description = source.describe();
     writer.write(&RecordingHeader {
@@ -142,15 +149,13 @@ pub(crate) fn record(
     let mut at = source.start()?;
     let start = at;
     let mut last: Moment;
+    let due = SOCKETS_EVERY - request.rates.window.min(SOCKETS_EVERY) / 2;
     loop {
         if let Some(connections) = &mut connections {
             connections.write_changes(&mut writer, &at)?;
-            connections.write_sockets(
-                &mut writer,
-                &at,
-                SOCKETS_EVERY - request.rates.window.min(SOCKETS_EVERY) / 2,
-            )?;
+            connections.write_sockets(&mut writer, &at, due)?;
         }
+        protocols.write(&mut writer, &at, due)?;
         let snapshot = source.interfaces(&at)?;
         last = snapshot.at;
         writer.write(&Line::Interfaces(snapshot))?;
@@ -174,6 +179,7 @@ pub(crate) fn record(
         let end = connections.listed.filter(|listed| listed.boot_ns > last.boot_ns).unwrap_or(last);
         connections.write_last_changes(&mut writer, &end)?;
     }
+    protocols.write(&mut writer, &last, Duration::ZERO)?;
     let bytes = writer.finish()?;
 
     let mut coverage = Coverage {
@@ -196,6 +202,34 @@ pub(crate) fn record(
         connections: connections.map(|connections| connections.ended),
         bytes,
     })
+}
+
+/// What is being written of the protocols' counters.
+struct Protocols<'a> {
+    source: &'a dyn Source,
+    /// When they were last read.
+    read: Option<Moment>,
+}
+
+impl Protocols<'_> {
+    /// Writes the counters, unless that was done less than `every` ago or the source has none.
+    fn write(&mut self, writer: &mut Writer, at: &Moment, every: Duration) -> Result<()> {
+        if self.read.is_some_and(|read| at.since(&read) < every) {
+            return Ok(());
+        }
+        let snapshot = match self.source.protocol_counters(at) {
+            Ok(snapshot) => snapshot,
+            Err(Error::NotInSource { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // A recording that is recorded may have none since.
+        if self.read.is_some_and(|read| snapshot.at.boot_ns <= read.boot_ns) {
+            return Ok(());
+        }
+        self.read = Some(snapshot.at);
+        writer.write(&Line::Protocols(Box::new(snapshot)))?;
+        writer.flush()
+    }
 }
 
 /// What is being written of connections.

@@ -21,7 +21,8 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        ConnectionTotals, Direction, Hook, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot,
+        ConnectionTotals, Direction, Hook, HookStatus, InterfaceSnapshot, Moment, Observed, ProtocolSnapshot,
+        SocketSnapshot,
     },
     filter::Filter,
     request::HookChoice,
@@ -37,6 +38,8 @@ pub struct ReplaySource {
     header: RecordingHeader,
     description: SourceDescription,
     snapshots: Vec<InterfaceSnapshot>,
+    /// In order of time; empty where they were not recorded.
+    protocols: Vec<ProtocolSnapshot>,
     /// `None` where only interfaces were recorded.
     connections: Option<Connections>,
 }
@@ -72,6 +75,7 @@ impl ReplaySource {
 
         let mut header: Option<RecordingHeader> = None;
         let mut snapshots: Vec<InterfaceSnapshot> = Vec::new();
+        let mut protocols: Vec<ProtocolSnapshot> = Vec::new();
         let mut lines = Lines::default();
         let (mut unknown, mut cut) = (0_u64, false);
         let mut reader = reader;
@@ -106,6 +110,10 @@ impl ReplaySource {
                     is_before(lines.last_sockets(), &snapshot.at)?;
                     lines.sockets(snapshot);
                 }
+                Ok(Line::Protocols(snapshot)) => {
+                    is_before(protocols.last().map(|last| &last.at), &snapshot.at)?;
+                    protocols.push(*snapshot);
+                }
                 Ok(Line::Connection(fact)) => lines.change(fact),
                 Ok(Line::Lost(loss)) => lines.loss(loss),
                 Ok(Line::Unknown) => unknown += 1,
@@ -134,7 +142,7 @@ impl ReplaySource {
         }
         let (first, last) = (snapshots[0].at, snapshots[snapshots.len() - 1].at);
         let connections = lines.finish(header.observed.clone(), first, last);
-        Ok(Self { header, description, snapshots, connections })
+        Ok(Self { header, description, snapshots, protocols, connections })
     }
 
     /// The recording's first line.
@@ -303,6 +311,12 @@ impl Source for ReplaySource {
     fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {
         let connections = self.connections.as_ref();
         connections.and_then(|recorded| recorded.sockets(at)).cloned().ok_or_else(|| self.without("sockets"))
+    }
+
+    fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
+        let after = self.protocols.partition_point(|snapshot| snapshot.at.boot_ns <= at.boot_ns);
+        let read = self.protocols.get(after.saturating_sub(1));
+        read.cloned().ok_or_else(|| self.without("protocol counters"))
     }
 
     fn changes(&self, after: ChangeCursor, _patience: Duration, cancel: &Cancel) -> Result<Changes> {

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     fact::{
         ConnectionFact, ConnectionTotals, Direction, HookStatus, InterfaceSnapshot, Leftover, Moment,
-        Observed, Process, SocketSnapshot,
+        Observed, Process, ProtocolSnapshot, SocketSnapshot,
     },
     filter::Filter,
     request::HookChoice,
@@ -146,6 +146,11 @@ impl Source for ScopedSource {
         });
         snapshot.observed.warnings.push(self.warning());
         Ok(snapshot)
+    }
+
+    fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
+        // As /proc/net tells them to every user: how much there was, but not whose and where to.
+        self.inner.protocol_counters(at)
     }
 
     fn permit(&self, filter: &Filter) -> Result<()> {

@@ -62,6 +62,10 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         )
         .route("/permit", post(|d, j: Json<PermitRequest>| read(d, j, |source, r| source.permit(&r.filter))))
         .route("/sockets", post(|d, j: Json<AtRequest>| read(d, j, |source, r| source.sockets(&r.at))))
+        .route(
+            "/protocol_counters",
+            post(|d, j: Json<AtRequest>| read(d, j, |source, r| source.protocol_counters(&r.at))),
+        )
         .route("/connections", post(connections))
         .route("/wait", post(wait))
         .route("/changes", post(changes))

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::LazyLock};
 
 use netmon_core::{
-    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, InterfacesAnswer, ListenersAnswer,
-    PatternsAnswer, PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer, SocketsRequest, SummaryAnswer,
-    SummaryRequest,
+    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, DiagnoseRequest, Diagnosis, InterfacesAnswer,
+    ListenersAnswer, PatternsAnswer, PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer,
+    SocketsRequest, SummaryAnswer, SummaryRequest,
     source::remote::wire::{NDJSON, PROBLEM_JSON, Problem},
 };
 use serde_json::{Map, Value, json};
@@ -73,6 +73,14 @@ fn operations() -> Vec<Operation> {
             "Without since, the last minute.",
             schema_of::<PatternsRequest>,
             schema_of::<PatternsAnswer>,
+        ),
+        question(
+            "/v1/diagnose",
+            "diagnose",
+            "What is wrong: findings with evidence, likely cause and next step, and what was checked",
+            "Without since, the last five minutes.",
+            schema_of::<DiagnoseRequest>,
+            schema_of::<Diagnosis>,
         ),
         question(
             "/v1/sockets",

@@ -183,7 +183,7 @@ impl Collected {
 }
 
 /// Where a connection goes: of one that came in, the other side is no destination.
-pub(super) fn destination_of(fact: &ConnectionFact) -> Option<Destination> {
+pub(in crate::monitor) fn destination_of(fact: &ConnectionFact) -> Option<Destination> {
     if fact.direction == ConnectionDirection::Inbound {
         return None;
     }

@@ -6,7 +6,7 @@ mod collect;
 mod failures;
 mod periodicity;
 mod scans;
-mod statistics;
+pub(in crate::monitor) mod statistics;
 pub mod thresholds;
 
 use std::{
@@ -16,6 +16,7 @@ use std::{
 };
 
 pub use answer::*;
+pub(super) use collect::destination_of;
 use collect::{Collected, NO_DESTINATION, Outcome, Seen};
 use jiff::{SignedDuration, Timestamp};
 use thresholds::{LEAST_BASELINE, LISTED, MOST_FINDINGS};
@@ -43,26 +44,50 @@ pub(super) fn patterns(
     let watched = observe::watch(source, request.since, request.window, control)?;
     let span = watched.span;
 
-    let mut collected = Collected::new(span);
+    let mut finder = Finder::new(span);
     let observed = source.connections(&span, &scope.filter, &mut |sighting| {
         if scope.takes(sighting.fact) {
-            collected.add(sighting);
+            finder.add(sighting);
         }
     })?;
-    let collected = collected.finish();
     let earlier = earlier_destinations(source, &span, &scope)?;
+    let header = observe::header(description, &watched, observed, false);
+    Ok(finder.finish(header, earlier.as_ref()))
+}
 
-    let mut header = observe::header(description, &watched, observed, false);
-    let coverage = &mut header.coverage;
-    if collected.left_out() > 0 {
-        coverage.truncated = true;
-        coverage.warnings.push(format!(
-            "{} beyond the first {} are in the protocols only, and were not looked at for anything else",
-            units::counted(collected.left_out(), "connection"),
-            units::count(collected.seen.len() as u64),
-        ));
+/// Finds patterns in the connections of a span that it is shown, for all answers that need them.
+pub(super) struct Finder {
+    span: Span,
+    collected: Collected,
+}
+
+impl Finder {
+    pub(super) fn new(span: Span) -> Self {
+        Self { span, collected: Collected::new(span) }
     }
-    Ok(answer(header, &collected, &span, earlier.as_ref()))
+
+    pub(super) fn add(&mut self, sighting: Sighting<'_>) {
+        self.collected.add(sighting);
+    }
+
+    /// What was found, and in the header what could not be looked at.
+    pub(super) fn finish(
+        self,
+        mut header: Header,
+        earlier: Option<&(Duration, HashSet<Destination>)>,
+    ) -> PatternsAnswer {
+        let collected = self.collected.finish();
+        let coverage = &mut header.coverage;
+        if collected.left_out() > 0 {
+            coverage.truncated = true;
+            coverage.warnings.push(format!(
+                "{} beyond the first {} are in the protocols only, and were not looked at for anything else",
+                units::counted(collected.left_out(), "connection"),
+                units::count(collected.seen.len() as u64),
+            ));
+        }
+        answer(header, &collected, &self.span, earlier)
+    }
 }
 
 /// The destinations of as long a time before, and how long that was. `None` where it was not observed.

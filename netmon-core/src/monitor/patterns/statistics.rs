@@ -1,7 +1,7 @@
 //! Tails of distributions, by bounds that never make a finding look more certain than it is.
 
 /// The lower end of Wilson's interval for a ratio: small where there were few attempts.
-pub(super) fn wilson_lower(hits: u64, attempts: u64, z: f64) -> f64 {
+pub(in crate::monitor) fn wilson_lower(hits: u64, attempts: u64, z: f64) -> f64 {
     if attempts == 0 {
         return 0.0;
     }
@@ -12,7 +12,7 @@ pub(super) fn wilson_lower(hits: u64, attempts: u64, z: f64) -> f64 {
 }
 
 /// What a normal variable exceeds with this small probability, to 0.0005 (Abramowitz and Stegun, 26.2.23).
-pub(super) fn normal_quantile(probability: f64) -> f64 {
+pub(in crate::monitor) fn normal_quantile(probability: f64) -> f64 {
     let t = (-2.0 * probability.clamp(f64::MIN_POSITIVE, 0.5).ln()).sqrt();
     let above = 2.515_517 + t * (0.802_853 + t * 0.010_328);
     let below = 1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308));
@@ -57,7 +57,7 @@ pub(super) fn ln_gamma_tail(summands: usize, x: f64) -> f64 {
 }
 
 /// The median, the upper one of two; reorders the values. 0 of none.
-pub(super) fn median(values: &mut [f64]) -> f64 {
+pub(in crate::monitor) fn median(values: &mut [f64]) -> f64 {
     if values.is_empty() {
         return 0.0;
     }

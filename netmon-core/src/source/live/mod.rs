@@ -12,6 +12,7 @@ mod netlink;
     allow(dead_code, reason = "half of it names those whom BPF records tell of")
 )]
 mod process;
+mod protocol;
 #[cfg_attr(not(feature = "bpf"), allow(dead_code, reason = "the iterators leave a part of the list to it"))]
 mod sock_diag;
 mod watching;
@@ -33,7 +34,7 @@ use crate::{
     error::{self, Result},
     fact::{
         ConnectionTotals, Direction, Hook, HookStatus, InterfaceFact, InterfaceSnapshot, Leftover, Moment,
-        Observed, SocketSnapshot,
+        Observed, ProtocolSnapshot, SocketSnapshot,
     },
     filter::Filter,
     request::HookChoice,
@@ -243,6 +244,10 @@ impl Source for LiveSource {
 
     fn sockets(&self, _at: &Moment) -> Result<SocketSnapshot> {
         self.watch.sockets()
+    }
+
+    fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
+        self.watch.protocol_counters(at)
     }
 
     fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {

@@ -12,14 +12,14 @@ use std::{
 
 #[cfg(feature = "bpf")]
 use super::flow::{self, Following};
-use super::{now, process::ProcessTable, sock_diag};
+use super::{now, process::ProcessTable, protocol, sock_diag};
 use crate::{
     answer::MissingHook,
     control::Cancel,
     error::Result,
     fact::{
         BootTime, ClosedBy, ConnectionFact, ConnectionState, ConnectionTotals, Hook, Moment, Observed,
-        Protocol, SocketFact, SocketSnapshot,
+        Protocol, ProtocolSnapshot, SocketFact, SocketSnapshot,
     },
     filter::Filter,
     source::{ChangeCursor, Changes, Observation, Recorder, Sighting, Span, recorder::nanoseconds},
@@ -119,6 +119,12 @@ impl Watch {
             }
             None => self.list_once(),
         }
+    }
+
+    /// As they were then, if they were read since; else as they are now.
+    pub(super) fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
+        let read = self.current().and_then(|watching| lock(&watching.shared.protocols).at(at).cloned());
+        read.map_or_else(protocol::read, Ok)
     }
 
     pub(super) fn changes(
@@ -292,6 +298,8 @@ pub(super) struct Watching {
 
 struct Shared {
     recorder: Recorder,
+    /// The counters of protocols, read with those of connections.
+    protocols: Mutex<protocol::History>,
     backend: Backend,
     datagram_idle: Duration,
     began: Moment,
@@ -330,6 +338,7 @@ impl Watching {
     fn begin(watch: &Watch) -> Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             recorder: watch.memory_limit.map_or_else(Recorder::default, Recorder::new),
+            protocols: Mutex::default(),
             backend: Backend::open(false, watch.system_calls, watch.idle()),
             datagram_idle: watch.idle(),
             began: now(),
@@ -450,11 +459,24 @@ impl Shared {
     /// Reads the counters of all open connections.
     fn sample(&self) -> Result<Moment> {
         let _order = lock(&self.sampling);
+        // Before, so that it is the last reading at the moment of the sample.
+        self.read_protocols();
         let SocketSnapshot { at, sockets, .. } = self.backend.list(false)?;
         let open = connections_of(sockets, &at, self.datagram_idle)
             .filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
         self.recorder.sample(&at, open);
         Ok(at)
+    }
+
+    fn read_protocols(&self) {
+        let mut protocols = lock(&self.protocols);
+        if protocols.is_fresh(&now()) {
+            return;
+        }
+        match protocol::read() {
+            Ok(snapshot) => protocols.push(snapshot),
+            Err(error) => tracing::warn!("cannot read the counters of protocols: {error}"),
+        }
     }
 
     /// The identity of a connection that looking gives a beginning.

@@ -37,7 +37,7 @@ use crate::{
     error::{Error, Result},
     fact::{
         ConnectionTotals, Direction, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed,
-        SocketSnapshot,
+        ProtocolSnapshot, SocketSnapshot,
     },
     filter::Filter,
     request::HookChoice,
@@ -430,6 +430,10 @@ impl Source for RemoteSource {
         self.fact("sockets", &AtRequest { at: *at })
     }
 
+    fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
+        self.fact("protocol_counters", &AtRequest { at: *at })
+    }
+
     fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
         let start = Instant::now();
         loop {
@@ -464,6 +468,9 @@ impl Source for RemoteSource {
             }
             Question::Patterns(request) => {
                 Evaluated::Patterns(self.evaluate_in("patterns", request, request.window)?)
+            }
+            Question::Diagnose(request) => {
+                Evaluated::Diagnosis(self.evaluate_in("diagnose", request, request.window)?)
             }
             Question::Sockets(request) => Evaluated::Sockets(self.evaluate_in("sockets", request, none)?),
             Question::Listeners(request) => {
