@@ -78,7 +78,7 @@ fn every_command_prints_its_answer_as_text() {
     insta::assert_snapshot!("interfaces_text", all(&demo(&["interfaces"])));
     insta::assert_snapshot!("interfaces_now_text", all(&demo(&["interfaces", "--now"])));
     insta::assert_snapshot!("doctor_text", all(&demo(&["doctor"])));
-    for command in ["connections", "summary", "patterns", "sockets", "listeners"] {
+    for command in ["connections", "summary", "patterns", "diagnose", "sockets", "listeners"] {
         insta::assert_snapshot!(format!("{command}_text"), all(&demo(&[command])));
     }
     let some = ["connections", "--process", "curl", "--since", "15s", "--sort", "received"];
@@ -114,6 +114,8 @@ fn every_command_prints_its_answer_for_machines() {
         insta::assert_snapshot!(format!("summary_{format}"), all(&demo(&summary)));
         let patterns = ["analyze", "--process", "probe", "-o", format];
         insta::assert_snapshot!(format!("patterns_{format}"), all(&demo(&patterns)));
+        let diagnose = ["diagnose", "--process", "python3", "-o", format];
+        insta::assert_snapshot!(format!("diagnose_{format}"), all(&demo(&diagnose)));
         insta::assert_snapshot!(
             format!("sockets_{format}"),
             all(&demo(&["sockets", "--port", "443", "--limit", "2", "-o", format]))
@@ -149,6 +151,7 @@ fn help_is_stable_at_every_level() {
         "connections",
         "summary",
         "patterns",
+        "diagnose",
         "sockets",
         "listeners",
         "interfaces",
@@ -206,6 +209,8 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["--source", DEMO, "connections", "--window", "2h"],
         &["--source", DEMO, "patterns", "--window", "0"],
         &["--source", DEMO, "patterns", "--since", "0"],
+        &["diagnose", "--since", "8d"],
+        &["diagnose", "--limit", "0"],
         &["connections", "--watch", "--since", "60s"],
         &["connections", "--watch", "--cursor", "x"],
         &["listeners", "--sort", "pid"],
@@ -242,6 +247,26 @@ fn a_process_that_is_not_there_is_an_empty_answer() {
         let answer = json(&demo(&[&["connections", "-o", "json"], &filter[..]].concat()));
         assert_eq!((answer["total"].as_u64(), answer["connections"].as_array().unwrap().len()), (Some(0), 0));
     }
+}
+
+#[test]
+fn a_diagnosis_ends_with_status_1_where_something_is_wrong_and_0_where_nothing_is() {
+    let sick = demo(&["diagnose", "--limit", "1"]);
+    assert_eq!(sick.status.code(), Some(1), "{}", all(&sick));
+    assert!(stdout(&sick).starts_with("3 findings in 30 s"), "{}", all(&sick));
+
+    let well = demo(&["diagnose", "--process", "nginx"]);
+    assert_eq!(well.status.code(), Some(0), "{}", all(&well));
+    assert!(stdout(&well).starts_with("Nothing found in 30 s"), "{}", all(&well));
+    assert!(
+        stdout(&well).contains("note: looked for and not found: refused_destination, "),
+        "{}",
+        all(&well)
+    );
+    assert_eq!(
+        json(&demo(&["diagnose", "--process", "nonesuch", "-o", "json"]))["findings"],
+        serde_json::json!([])
+    );
 }
 
 #[test]

@@ -298,8 +298,15 @@ impl Attempts {
 pub(super) struct Path {
     pub(super) round_trips: Vec<f64>,
     pub(super) retransmits: u64,
-    pub(super) packets_sent: u64,
+    packets_sent: u64,
     pub(super) owners: Owners,
+}
+
+impl Path {
+    /// Segments that were not sent again.
+    pub(super) fn sent_once(&self) -> u64 {
+        self.packets_sent.saturating_sub(self.retransmits)
+    }
 }
 
 /// What a program did.

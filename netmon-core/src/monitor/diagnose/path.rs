@@ -33,11 +33,11 @@ impl Sent {
         Some(Self { again: again.saturating_sub(syns), segments })
     }
 
-    /// Of connections that began in the time.
+    /// Of connections that began in the time; they count what was sent again among what was sent.
     fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
         paths.fold(Self { again: 0, segments: 0 }, |sum, path| Self {
             again: sum.again + path.retransmits,
-            segments: sum.segments + path.packets_sent,
+            segments: sum.segments + path.sent_once(),
         })
     }
 
@@ -73,7 +73,7 @@ fn judge_retransmits(facts: &Facts) -> Verdict {
         address: Some(**address),
         numbers: vec![
             Number::count("retransmitted_segments", path.retransmits),
-            Number::count("sent_segments", path.packets_sent),
+            Number::count("sent_segments", path.sent_once()),
         ],
         ..Example::default()
     });

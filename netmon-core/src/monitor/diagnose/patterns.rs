@@ -1,6 +1,6 @@
 //! Scans and beacons, as [patterns](crate::monitor::patterns) find them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{Draft, Example, Number, Rule, Severity, Unit, Verdict, facts::Facts, number_of};
 use crate::{

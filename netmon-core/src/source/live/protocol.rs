@@ -18,9 +18,6 @@ use crate::{
 
 /// How many readings are remembered: at one in ten seconds, some twenty minutes, then at larger steps.
 const MOST_READINGS: usize = 128;
-/// Readings are no closer together than this.
-const LEAST_DISTANCE_NS: u64 = 100_000_000;
-
 /// Reads all of them now.
 ///
 /// # Errors
@@ -187,21 +184,18 @@ fn setting(path: &str, place: usize) -> Option<u64> {
     text.split_whitespace().nth(place)?.parse().ok()
 }
 
-/// Readings of the past, within a limit: when there are too many, every other of the older half goes.
+/// Readings of the past, each at a moment at which a span may begin; within a limit: when there are too many, every other of
+/// the older half goes.
 #[derive(Debug, Default)]
-pub(super) struct History(VecDeque<ProtocolSnapshot>);
+pub(super) struct History(VecDeque<(u64, ProtocolSnapshot)>);
 
 impl History {
-    /// Whether a reading now would be so soon after the last that it can be left out.
-    pub(super) fn is_fresh(&self, now: &Moment) -> bool {
-        self.0.back().is_some_and(|last| now.boot_ns < last.at.boot_ns.saturating_add(LEAST_DISTANCE_NS))
-    }
-
-    pub(super) fn push(&mut self, snapshot: ProtocolSnapshot) {
-        if self.0.back().is_some_and(|last| snapshot.at.boot_ns <= last.at.boot_ns) {
+    /// Adds what was read for a moment.
+    pub(super) fn push(&mut self, at: &Moment, snapshot: ProtocolSnapshot) {
+        if self.0.back().is_some_and(|(last, _)| at.boot_ns <= *last) {
             return;
         }
-        self.0.push_back(snapshot);
+        self.0.push_back((at.boot_ns, snapshot));
         if self.0.len() > MOST_READINGS {
             let mut index = 0;
             self.0.retain(|_| {
@@ -211,10 +205,13 @@ impl History {
         }
     }
 
-    /// The last reading at or before a moment, else the first; `None` for a moment after all of them.
+    /// What was read last at or before a moment, else what was read first; `None` for a moment after all readings.
     pub(super) fn at(&self, at: &Moment) -> Option<&ProtocolSnapshot> {
-        let after = self.0.partition_point(|snapshot| snapshot.at.boot_ns <= at.boot_ns);
-        (after < self.0.len()).then(|| &self.0[after.saturating_sub(1)])
+        if self.0.back().is_none_or(|(last, _)| at.boot_ns > *last) {
+            return None;
+        }
+        let after = self.0.partition_point(|(read, _)| *read <= at.boot_ns);
+        self.0.get(after.saturating_sub(1)).map(|(_, snapshot)| snapshot)
     }
 }
 
@@ -248,13 +245,12 @@ mod tests {
         let mut history = History::default();
         assert_eq!(history.at(&moment(5)), None);
         for second in 10..10 + 300 {
-            history.push(ProtocolSnapshot::new(moment(second)));
+            history.push(&moment(second), ProtocolSnapshot::new(moment(second)));
         }
         let at = |second| history.at(&moment(second)).map(|snapshot| snapshot.at.boot_ns / 1_000_000_000);
         assert_eq!(at(0), Some(10), "before the first");
-        assert_eq!((at(308), at(309), at(310)), (Some(308), None, None), "after the last");
+        assert_eq!((at(308), at(309), at(310)), (Some(308), Some(309), None), "now is after the last");
         assert!(history.0.len() <= MOST_READINGS);
         assert!(at(100).is_some_and(|found| (98..=100).contains(&found)), "{:?}", at(100));
-        assert!(history.is_fresh(&moment(309)) && !history.is_fresh(&moment(310)));
     }
 }

@@ -459,22 +459,17 @@ impl Shared {
     /// Reads the counters of all open connections.
     fn sample(&self) -> Result<Moment> {
         let _order = lock(&self.sampling);
-        // Before, so that it is the last reading at the moment of the sample.
-        self.read_protocols();
         let SocketSnapshot { at, sockets, .. } = self.backend.list(false)?;
         let open = connections_of(sockets, &at, self.datagram_idle)
             .filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
         self.recorder.sample(&at, open);
+        self.read_protocols(&at);
         Ok(at)
     }
 
-    fn read_protocols(&self) {
-        let mut protocols = lock(&self.protocols);
-        if protocols.is_fresh(&now()) {
-            return;
-        }
+    fn read_protocols(&self, at: &Moment) {
         match protocol::read() {
-            Ok(snapshot) => protocols.push(snapshot),
+            Ok(snapshot) => lock(&self.protocols).push(at, snapshot),
             Err(error) => tracing::warn!("cannot read the counters of protocols: {error}"),
         }
     }
