@@ -70,7 +70,9 @@ fn ask(options: &Options, daemon: &Daemon) -> BenchResult {
         Ok(())
     })?;
     print!("{table}");
-    println!("\nThe kernel walks its whole table of TCP connections for the sums and rows of open ones, however many");
+    println!(
+        "\nThe kernel walks its whole table of TCP connections for the sums and rows of open ones, however many"
+    );
     println!("there are; the table's size follows the memory: dmesg | grep 'TCP established'.");
     Ok(())
 }
@@ -92,11 +94,8 @@ struct Daemon {
 
 impl Daemon {
     fn start(socket: &Path) -> BenchResult<Self> {
-        let mut process = Command::new(built("netmond")?)
-            .arg("--socket")
-            .arg(socket)
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut process =
+            Command::new(built("netmond")?).arg("--socket").arg(socket).stderr(Stdio::piped()).spawn()?;
         let log = process.stderr.take().ok_or("netmond has no log")?;
         let daemon = Self { process, socket: socket.to_owned() };
         for line in BufReader::new(log).lines() {
