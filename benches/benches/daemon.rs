@@ -16,6 +16,7 @@ use std::{
 use clap::Parser;
 use common::{BenchResult, Sample, Table};
 use netmon_core::{ConnectionsRequest, Control, Monitor, SummaryRequest, source::remote::RemoteSource};
+use netmon_testkit::Netns;
 
 /// What a question to a running netmond takes, and what netmond takes while nobody asks.
 #[derive(Parser)]
@@ -70,10 +71,6 @@ fn ask(options: &Options, daemon: &Daemon) -> BenchResult {
         Ok(())
     })?;
     print!("{table}");
-    println!(
-        "\nThe kernel walks its whole table of TCP connections for the sums and rows of open ones, however many"
-    );
-    println!("there are; the table's size follows the memory: dmesg | grep 'TCP established'.");
     Ok(())
 }
 
@@ -90,14 +87,17 @@ fn built(name: &str) -> BenchResult<PathBuf> {
 struct Daemon {
     process: Child,
     socket: PathBuf,
+    _netns: Netns,
 }
 
 impl Daemon {
+    /// In a network namespace of its own, whose sockets all belong to processes.
     fn start(socket: &Path) -> BenchResult<Self> {
-        let mut process =
-            Command::new(built("netmond")?).arg("--socket").arg(socket).stderr(Stdio::piped()).spawn()?;
+        let netns = Netns::create();
+        let mut command = netns.command(built("netmond")?);
+        let mut process = command.arg("--socket").arg(socket).stderr(Stdio::piped()).spawn()?;
         let log = process.stderr.take().ok_or("netmond has no log")?;
-        let daemon = Self { process, socket: socket.to_owned() };
+        let daemon = Self { process, socket: socket.to_owned(), _netns: netns };
         for line in BufReader::new(log).lines() {
             if line?.contains("ready") {
                 return Ok(daemon);
