@@ -7,13 +7,15 @@ mod control;
 mod error;
 pub mod fact;
 pub mod filter;
+#[cfg(feature = "ai")]
+pub mod model;
 pub mod monitor;
 pub mod request;
 pub mod source;
 pub mod view;
 
 pub use answer::{Answer, Coverage, Header, MissingHook, Window};
-pub use clean::CleanText;
+pub use clean::{CleanProse, CleanText};
 pub use control::{Cancel, Control, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;

@@ -16,7 +16,7 @@ use netmon_core::{
     Cancel, ConnectionFilter, ConnectionsRequest, Control, Filter, Monitor, Source as _, SummaryRequest,
     fact::{
         Attribution, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState,
-        Protocol,
+        Protocol, TcpState,
     },
     request::ConnectionSort,
     source::{ChangeCursor, Sighting, Span, live::LiveSource},
@@ -734,5 +734,94 @@ fn what_other_tools_tell_wrong_is_told_right() {
         let traffic = received[0].traffic.unwrap();
         assert_eq!((traffic.packets_received, traffic.payload_bytes_received), (1, 77));
         assert_eq!(facts.len(), 4, "{facts:?}");
+    });
+}
+
+#[tag(root)]
+#[test]
+fn sockets_of_multipath_tcp_are_listed_with_their_holders() {
+    use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+
+    let netns = Netns::create();
+    netns.enter(|| {
+        let open = || socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP));
+        let listener: TcpListener = match open() {
+            Ok(listener) => listener.into(),
+            Err(rustix::io::Errno::PROTONOSUPPORT) => {
+                eprintln!("this kernel has no Multipath TCP, so there is nothing to list");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        rustix::net::bind(&listener, &loopback(false, 0)).unwrap();
+        rustix::net::listen(&listener, 8).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client: TcpStream = open().unwrap().into();
+        rustix::net::connect(&client, &address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (&client).write_all(&[0; 10]).unwrap();
+        (&server).read_exact(&mut [0; 10]).unwrap();
+
+        let listed = |source: &LiveSource| {
+            let snapshot = source.sockets(&source.start().unwrap()).unwrap();
+            let mut rows: Vec<(bool, Option<u32>, Option<u64>)> = snapshot
+                .sockets
+                .iter()
+                .map(|socket| &socket.connection)
+                .filter(|fact| fact.local.port() == address.port() || fact.remote == Some(address))
+                .map(|fact| {
+                    let received = fact.traffic.map(|traffic| traffic.payload_bytes_received);
+                    (fact.remote.is_none(), fact.process.as_ref().map(|process| process.pid), received)
+                })
+                .collect();
+            rows.sort();
+            rows
+        };
+        let own = Some(std::process::id());
+        let expected = [(false, own, Some(0)), (false, own, Some(10)), (true, own, None)];
+        let source = LiveSource::open().unwrap();
+        assert_eq!(listed(&source), expected, "by a look");
+        let _observation = source.observe().unwrap();
+        assert_eq!(listed(&source), expected, "while it observes");
+        assert_eq!(listed(&source), expected, "and again");
+    });
+}
+
+#[tag(root)]
+#[test]
+fn what_no_process_holds_is_listed_though_the_kernels_count_is_looked_at_first() {
+    let netns = Netns::create();
+    netns.enter(|| {
+        let source = LiveSource::open().unwrap();
+        let _observation = source.observe().unwrap();
+        let states = |port: u16| {
+            let snapshot = source.sockets(&source.start().unwrap()).unwrap();
+            let of_port = |fact: &&ConnectionFact| {
+                fact.local.port() == port || fact.remote.is_some_and(|remote| remote.port() == port)
+            };
+            let facts = snapshot.sockets.iter().map(|socket| &socket.connection);
+            let mut states: Vec<_> = facts.filter(of_port).map(|fact| fact.tcp.unwrap().state).collect();
+            states.sort_by_key(|state| *state as u8);
+            states
+        };
+        let listener = TcpListener::bind(loopback(false, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(states(port), [TcpState::Listen]);
+        // Established, and nobody has accepted it.
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(states(port), [TcpState::Established, TcpState::Established, TcpState::Listen]);
+        let (server, _) = listener.accept().unwrap();
+        // Closed by its process, and the other side has not closed.
+        drop(client);
+        let half_closed = states(port);
+        assert!(
+            matches!(
+                half_closed[..],
+                [TcpState::FinWait1 | TcpState::FinWait2, TcpState::CloseWait, TcpState::Listen]
+            ),
+            "{half_closed:?}"
+        );
+        drop(server);
+        assert_eq!(states(port), [TcpState::TimeWait, TcpState::Listen]);
     });
 }

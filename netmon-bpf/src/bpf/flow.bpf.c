@@ -178,6 +178,14 @@ static __always_inline bool nm_tells_opened(void)
 	return settings && settings->tell_opened;
 }
 
+static __always_inline bool nm_lists_held(void)
+{
+	__u32 zero = 0;
+	const struct nm_settings *settings = bpf_map_lookup_elem(&nm_settings, &zero);
+
+	return settings && settings->list_held;
+}
+
 static __always_inline bool nm_is_idle(__u64 since, __u64 now)
 {
 	__u32 zero = 0;
@@ -1537,6 +1545,8 @@ static __always_inline void nm_read_queues(struct nm_socket_record *record, stru
 	if (sk->__sk_common.skc_state == NM_TCP_LISTEN) {
 		record->receive_queue = sk->sk_ack_backlog;
 		record->send_queue = sk->sk_max_ack_backlog;
+		if (tcp->inet_conn.icsk_accept_queue.qlen.counter)
+			record->connection.flags |= NM_FLAG_HANDSHAKES;
 		return;
 	}
 	record->receive_queue = tcp->rcv_nxt - tcp->copied_seq;
@@ -1597,6 +1607,15 @@ int nm_list_sockets(struct bpf_iter__task_file *ctx)
 	sk = file_socket->sk;
 	if (!sk || !nm_is_internet(sk->__sk_common.skc_family))
 		return 0;
+	/* Its TCP sockets are the kernel's own: the other iterator has them, with the same inode.
+	 */
+	if (sk->sk_protocol == NM_IPPROTO_MPTCP) {
+		record.connection.type = NM_RECORD_HOLDER;
+		record.inode = file->f_inode->i_ino;
+		nm_read_process(&record.holder, task);
+		bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+		return 0;
+	}
 	if (sk->sk_protocol != NM_IPPROTO_TCP && !nm_is_datagram(sk->sk_protocol, sk->sk_type))
 		return 0;
 
@@ -1664,8 +1683,9 @@ int nm_list_orphans(struct bpf_iter__tcp *ctx)
 	if (tcp) {
 		struct sock *sk = &tcp->inet_conn.icsk_inet.sk;
 
-		if (sk->sk_socket)
+		if (sk->sk_socket && !nm_lists_held())
 			return 0;
+		record.inode = BPF_CORE_READ(sk, sk_socket, file, f_inode, i_ino);
 		record.connection.error = sk->sk_err;
 		record.connection.cookie = bpf_get_socket_cookie(tcp);
 		nm_read_addresses(&record.connection, common);

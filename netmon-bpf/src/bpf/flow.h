@@ -11,6 +11,7 @@ enum nm_record_type {
 	NM_RECORD_NONE = 0,
 	NM_RECORD_PROCESS = 1,	  /* struct nm_process_record */
 	NM_RECORD_CONNECTION = 2, /* struct nm_connection_record */
+	NM_RECORD_HOLDER = 3,	  /* of a Multipath TCP socket: only inode and holder are set */
 };
 
 /* What happened to a connection. */
@@ -45,6 +46,7 @@ enum nm_connection_flags {
 	NM_FLAG_SOCKET_CLOSED = 1 << 4,
 	NM_FLAG_CONNECTED = 1 << 5, /* a datagram socket with a peer of its own */
 	NM_FLAG_PEER_UNKNOWN = 1 << 6,
+	NM_FLAG_HANDSHAKES = 1 << 7, /* a listener to which others are just connecting */
 };
 
 /* Where a record is lost when the ring has no room: an index into nm_lost. */
@@ -151,7 +153,7 @@ struct nm_flow {
 struct nm_settings {
 	__u64 idle_ns;	   /* after which a datagram flow has ended */
 	__u32 tell_opened; /* somebody watches: tell of beginnings too */
-	__u32 reserved;
+	__u32 list_held;   /* the TCP iterator tells of sockets too that processes hold */
 };
 
 _Static_assert(sizeof(struct nm_settings) == 16, "mirrored in src/flow/record.rs");

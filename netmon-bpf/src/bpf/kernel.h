@@ -13,6 +13,10 @@ typedef struct {
 	__s64 counter;
 } atomic64_t;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct in6_addr {
 	union {
 		__u8 u6_addr8[16];
@@ -45,7 +49,10 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
+struct file;
+
 struct socket {
+	struct file *file;
 	struct sock *sk;
 };
 
@@ -68,8 +75,13 @@ struct inet_sock {
 	__be16 inet_sport;
 };
 
+struct request_sock_queue {
+	atomic_t qlen;
+};
+
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
+	struct request_sock_queue icsk_accept_queue;
 };
 
 struct tcp_sock {
@@ -211,6 +223,7 @@ enum nm_kernel {
 	NM_IPPROTO_TCP = 6,
 	NM_IPPROTO_UDP = 17,
 	NM_IPPROTO_ICMPV6 = 58,
+	NM_IPPROTO_MPTCP = 262,
 	NM_SOCK_STREAM = 1,
 	NM_SOCK_DGRAM = 2,
 	NM_SOCK_DONE = 1 << 1, /* enum sock_flags: a FIN was received */

@@ -310,7 +310,7 @@ impl FlowMonitor {
         let current = record::Settings {
             idle_ns: u64::try_from(options.idle.as_nanos()).unwrap_or(u64::MAX),
             tell_opened: 0,
-            reserved: 0,
+            list_held: 0,
         };
         write_settings(&settings, &current)?;
 
@@ -412,6 +412,17 @@ impl FlowMonitor {
     pub fn tell_opened(&self, tell: bool) -> Result<()> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.tell_opened = u32::from(tell);
+        write_settings(&self.settings, &current)
+    }
+
+    /// Whether [`FlowMonitor::orphans`] tells of sockets too that processes hold: of such that are not among the files of
+    /// any process that can be seen, or belong to Multipath TCP.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn list_held(&self, list: bool) -> Result<()> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.list_held = u32::from(list);
         write_settings(&self.settings, &current)
     }
 

@@ -278,6 +278,16 @@ impl ConnectionRecord {
         self.has(types::nm_connection_flags::NM_FLAG_PEER_UNKNOWN)
     }
 
+    /// A listener to which others are just connecting: there are sockets that no process holds yet.
+    pub fn handshakes(&self) -> bool {
+        self.has(types::nm_connection_flags::NM_FLAG_HANDSHAKES)
+    }
+
+    /// No connection, but a process that holds a Multipath TCP socket: its TCP sockets have the same inode.
+    pub fn multipath(&self) -> bool {
+        self.kind == types::nm_record_type::NM_RECORD_HOLDER.0
+    }
+
     /// The socket was closed.
     pub fn socket_closed(&self) -> bool {
         self.has(types::nm_connection_flags::NM_FLAG_SOCKET_CLOSED)
@@ -294,7 +304,7 @@ fn address(address: [u8; 16], port: u16) -> SocketAddr {
 pub struct SocketRecord {
     /// Its connection.
     pub connection: ConnectionRecord,
-    /// Its inode number; 0 where no process holds it.
+    /// Its inode number; 0 where it has no file.
     pub inode: u64,
     /// Bytes not read yet; of a listener, connections not accepted yet.
     pub receive_queue: u32,
@@ -360,7 +370,7 @@ impl Flow {
 pub(super) struct Settings {
     pub(super) idle_ns: u64,
     pub(super) tell_opened: u32,
-    pub(super) reserved: u32,
+    pub(super) list_held: u32,
 }
 
 /// A record of the ring.
@@ -422,4 +432,4 @@ pin!(Flow = nm_flow {
     opened_ns => opened_ns, last_seen_ns => last_seen_ns, bytes_sent => bytes_sent, bytes_received => bytes_received,
     packets_sent => packets_sent, packets_received => packets_received, role => role, error => error,
 });
-pin!(Settings = nm_settings { idle_ns => idle_ns, tell_opened => tell_opened });
+pin!(Settings = nm_settings { idle_ns => idle_ns, tell_opened => tell_opened, list_held => list_held });

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     net::{SocketAddr, UdpSocket},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,7 @@ use super::{
     hooks::{lacks_perfmon, missing_privilege},
     process::{Cgroup, CgroupNames, ProcessTable},
     sock_diag,
+    watching::Orphans,
 };
 use crate::{
     answer::MissingHook,
@@ -29,6 +33,7 @@ use crate::{
     source::recorder::nanoseconds,
 };
 
+const TCP: u8 = 6;
 const ECANCELED: i32 = 125;
 const EADDRNOTAVAIL: i32 = 99;
 
@@ -48,6 +53,8 @@ pub(super) struct Following {
     /// After how long without a datagram a flow has ended.
     datagram_idle: Duration,
     known: Mutex<Known>,
+    /// Whether the iterator over TCP sockets tells of all: it showed that the one over files does not.
+    lists_held: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +103,7 @@ impl Following {
         }
         let monitor = FlowMonitor::attach(&options)?;
         let known = Known { own_netns: sock_diag::network_namespace(), ..Known::default() };
-        Ok(Self { monitor, datagram_idle, known: Mutex::new(known) })
+        Ok(Self { monitor, datagram_idle, known: Mutex::new(known), lists_held: AtomicBool::new(false) })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -181,7 +188,7 @@ impl Following {
         };
         if unknown {
             // Their sockets were not listed since they had several peers.
-            self.list(&mut Vec::new(), false)?;
+            self.list(&mut Vec::new(), Orphans::None)?;
         }
         let mut known = self.known();
         let mut ended = Vec::new();
@@ -221,9 +228,9 @@ impl Following {
         Ok(snapshot)
     }
 
-    /// Appends every socket that processes hold, in all network namespaces, and with `orphans` those that nobody holds, in
-    /// this: there may be very many of them that only wait for stray packets.
-    pub(super) fn list(&self, sockets: &mut Vec<SocketFact>, orphans: bool) -> Result<()> {
+    /// Appends every socket that processes hold, in all network namespaces, and of those that nobody holds, in this, which
+    /// `orphans` says.
+    pub(super) fn list(&self, sockets: &mut Vec<SocketFact>, orphans: Orphans) -> Result<()> {
         let flows = self.monitor.flows().map_err(kernel_error)?;
         let mut known = self.known();
         let known = &mut *known;
@@ -235,10 +242,19 @@ impl Following {
             rows: HashMap::new(),
             unasked: Vec::new(),
             listeners: HashSet::new(),
+            multipath: HashMap::new(),
+            netns: sock_diag::network_namespace(),
+            in_use: 0,
+            handshakes: false,
         };
         self.monitor.sockets(|record| listing.held(record)).map_err(kernel_error)?;
-        if orphans && self.lists_orphans() {
+        if orphans != Orphans::None && self.lists_orphans() && !listing.is_whole(orphans) {
             self.monitor.orphans(|record| listing.orphan(record)).map_err(kernel_error)?;
+            // Some are held by no file of a process: Multipath TCP's, and those of processes that cannot be seen.
+            if !listing.has_all_in_use() && !self.lists_held.swap(true, Ordering::Relaxed) {
+                self.monitor.list_held(true).map_err(kernel_error)?;
+                self.monitor.orphans(|record| listing.orphan(record)).map_err(kernel_error)?;
+            }
         }
         listing.finish();
         for (key, flow) in flows {
@@ -259,10 +275,34 @@ struct Listing<'a> {
     /// Connections older than the programs: whether they came in shows when all listeners are known.
     unasked: Vec<usize>,
     listeners: HashSet<(u32, u16)>,
+    /// Who holds Multipath TCP sockets, by inode.
+    multipath: HashMap<u64, Vec<SocketRecord>>,
+    /// This network namespace, and how many TCP sockets of it are in the kernel's tables as far as processes hold them.
+    netns: u32,
+    in_use: u64,
+    /// Whether somebody is just connecting: what is in the tables then is counted nowhere.
+    handshakes: bool,
 }
 
 impl Listing<'_> {
+    /// Whether what processes hold is all that there is: the kernel counts the TCP sockets of a network namespace, and to
+    /// list those without a process it walks a table that grows with the host's memory, however few there are.
+    fn is_whole(&self, orphans: Orphans) -> bool {
+        let Some(counted) = sock_diag::tcp_sockets() else { return false };
+        let only_open = orphans == Orphans::Open || counted.time_wait == 0;
+        self.in_use == counted.in_use && !self.handshakes && only_open
+    }
+
+    fn has_all_in_use(&self) -> bool {
+        sock_diag::tcp_sockets().is_some_and(|counted| self.in_use >= counted.in_use)
+    }
+
     fn held(&mut self, record: &SocketRecord) {
+        if record.connection.multipath() {
+            self.multipath.entry(record.inode).or_default().push(*record);
+            return;
+        }
+        self.handshakes |= record.connection.handshakes();
         let key = (record.connection.cookie, record.connection.peer_unknown());
         let at = match self.rows.get(&key) {
             Some(at) => *at,
@@ -277,13 +317,28 @@ impl Listing<'_> {
 
     /// It may have been accepted, or given up, between the two lists.
     fn orphan(&mut self, record: &SocketRecord) {
-        if !self.rows.contains_key(&(record.connection.cookie, false)) {
-            self.push(record);
+        let key = (record.connection.cookie, false);
+        if self.rows.contains_key(&key) {
+            return;
+        }
+        let holders = self.multipath.get(&record.inode).cloned().unwrap_or_default();
+        let of = |holder: &SocketRecord| SocketRecord { holder: holder.holder, ..*record };
+        let record = holders.first().map_or(*record, of);
+        self.push(&record);
+        let at = self.sockets.len() - 1;
+        if record.connection.cookie != 0 {
+            self.rows.insert(key, at);
+        }
+        for holder in &holders {
+            self.known.add_holder(&mut self.sockets[at], &of(holder));
         }
     }
 
     fn push(&mut self, record: &SocketRecord) {
         let connection = &record.connection;
+        if connection.protocol == TCP && connection.netns == self.netns && is_in_use(connection.state) {
+            self.in_use += 1;
+        }
         if connection.role() == flow::Role::Listener || connection.state == TcpState::Listen as u8 {
             self.listeners.insert((connection.netns, connection.local().port()));
         } else if connection.role() == flow::Role::Unknown {
@@ -301,6 +356,13 @@ impl Listing<'_> {
             }
         }
     }
+}
+
+/// Whether the kernel counts a TCP socket in this state.
+fn is_in_use(state: u8) -> bool {
+    /// A handshake that is not finished has no socket of its own yet (`TCP_NEW_SYN_RECV`).
+    const REQUEST: u8 = 12;
+    ![TcpState::Close as u8, TcpState::TimeWait as u8, REQUEST].contains(&state)
 }
 
 impl Known {
@@ -368,7 +430,7 @@ impl Known {
     /// The connection of a record, as far as every kind of record tells.
     fn connection(&mut self, record: &ConnectionRecord) -> ConnectionFact {
         let (protocol, tcp_state) = match record.protocol {
-            6 => (Protocol::Tcp, TcpState::from_kernel(record.state)),
+            TCP => (Protocol::Tcp, TcpState::from_kernel(record.state)),
             17 => (Protocol::Udp, None),
             _ => (Protocol::Icmp, None),
         };

@@ -115,7 +115,7 @@ impl Watch {
         match self.current() {
             Some(watching) => {
                 watching.shared.pump()?;
-                watching.shared.list()
+                watching.shared.list(Orphans::All)
             }
             None => self.list_once(),
         }
@@ -142,12 +142,23 @@ impl Watch {
 
     /// All sockets, by the iterators where they can be used, without recording anything.
     fn list_once(&self) -> Result<SocketSnapshot> {
-        Backend::open(true, false, self.idle()).list(true)
+        Backend::open(true, false, self.idle()).list(Orphans::All)
     }
 
     fn idle(&self) -> Duration {
         self.datagram_idle.unwrap_or(DATAGRAM_IDLE)
     }
+}
+
+/// Which of the TCP sockets without a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Orphans {
+    /// None of them: there may be very many that only wait for stray packets.
+    None,
+    /// Those of open connections.
+    Open,
+    /// Those too that only wait for stray packets.
+    All,
 }
 
 /// Where connections are seen.
@@ -193,9 +204,9 @@ impl Backend {
         Self::Looking(Box::new(Looking::new(Looking::without_reason())))
     }
 
-    /// All sockets; without `orphans` perhaps not those that no process holds.
+    /// All sockets; of those that no process holds those of `orphans`, and perhaps others.
     #[cfg_attr(not(feature = "bpf"), allow(unused_variables, reason = "sock_diag lists all of them"))]
-    fn list(&self, orphans: bool) -> Result<SocketSnapshot> {
+    fn list(&self, orphans: Orphans) -> Result<SocketSnapshot> {
         match self {
             #[cfg(feature = "bpf")]
             Self::Following(following) if !following.lists_sockets() => following.list_without_iterator(),
@@ -204,7 +215,7 @@ impl Backend {
                 let before = now();
                 let mut sockets = Vec::new();
                 following.list(&mut sockets, orphans)?;
-                if orphans && !following.lists_orphans() {
+                if orphans != Orphans::None && !following.lists_orphans() {
                     let unlisted = sock_diag::without_process()?;
                     sockets.extend(unlisted.sockets);
                 }
@@ -411,7 +422,7 @@ impl Shared {
                 self.record(drained.changes);
             }
             Backend::Looking(looking) => {
-                let (opened, ended) = looking.compare(self.backend.list(true)?);
+                let (opened, ended) = looking.compare(self.backend.list(Orphans::Open)?);
                 self.recorder.ended(ended);
                 self.recorder.opened(opened);
             }
@@ -452,14 +463,14 @@ impl Shared {
         }
     }
 
-    fn list(&self) -> Result<SocketSnapshot> {
-        self.backend.list(true)
+    fn list(&self, orphans: Orphans) -> Result<SocketSnapshot> {
+        self.backend.list(orphans)
     }
 
     /// Reads the counters of all open connections.
     fn sample(&self) -> Result<Moment> {
         let _order = lock(&self.sampling);
-        let SocketSnapshot { at, sockets, .. } = self.backend.list(false)?;
+        let SocketSnapshot { at, sockets, .. } = self.backend.list(Orphans::None)?;
         let open = connections_of(sockets, &at, self.datagram_idle)
             .filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
         self.recorder.sample(&at, open);
@@ -493,7 +504,7 @@ impl Shared {
         filter: &Filter,
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
-        let SocketSnapshot { at, sockets, mut observed } = self.list()?;
+        let SocketSnapshot { at, sockets, mut observed } = self.list(Orphans::Open)?;
         // After the list: what ended meanwhile is then in both, and told once, as ended.
         self.pump()?;
         self.sweep();
@@ -550,7 +561,7 @@ impl Shared {
         #[cfg(feature = "bpf")]
         if let Backend::Following(following) = &self.backend {
             following.tell_opened(true)?;
-            let SocketSnapshot { at, sockets, .. } = self.list()?;
+            let SocketSnapshot { at, sockets, .. } = self.list(Orphans::Open)?;
             let began = self.began.boot_ns;
             let missed = connections_of(sockets, &at, self.datagram_idle)
                 .filter(|fact| fact.opened.is_some_and(|opened| opened.ns() > began) && !fact.is_over());

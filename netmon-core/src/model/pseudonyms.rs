@@ -1,0 +1,235 @@
+//! Stand-ins for what must not leave the host.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+/// Gives everything that tells of this host, its users and its peers another name, always the same one, and knows the way
+/// back. Ports, protocols, errors and numbers stay: without them there is nothing to say.
+///
+/// What is replaced in free text: addresses and networks, names of hosts, URLs, paths, arguments with values, whatever is
+/// quoted, long words that look like keys, and the names it was [told of](Pseudonyms::name) before.
+#[derive(Debug, Default)]
+pub(crate) struct Pseudonyms {
+    stand_ins: HashMap<String, String>,
+    originals: HashMap<String, String>,
+    given: HashMap<&'static str, u32>,
+}
+
+impl Pseudonyms {
+    /// The stand-in of a name: `process-1`.
+    pub(crate) fn name(&mut self, kind: &'static str, name: &str) -> String {
+        if let Some(stand_in) = self.stand_ins.get(name) {
+            return stand_in.clone();
+        }
+        let number = self.given.entry(kind).or_default();
+        *number += 1;
+        let stand_in = format!("{kind}-{number}");
+        self.stand_ins.insert(name.to_owned(), stand_in.clone());
+        self.originals.insert(stand_in.clone(), name.to_owned());
+        stand_in
+    }
+
+    /// The stand-in of an address, which still says of what kind it is.
+    pub(crate) fn address(&mut self, address: IpAddr) -> String {
+        let address = address.to_canonical();
+        let kind = match address {
+            _ if address.is_loopback() => return "loopback".to_owned(),
+            _ if address.is_unspecified() => return "any-address".to_owned(),
+            _ if address.is_multicast() => "multicast-address",
+            IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => "private-address",
+            IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => "private-address",
+            _ => "public-address",
+        };
+        self.name(kind, &address.to_string())
+    }
+
+    /// Free text with stand-ins.
+    pub(crate) fn text(&mut self, text: &str) -> String {
+        let mut result = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut before = ' ';
+        while let Some(first) = rest.chars().next() {
+            if let Some(quoted) = quotation(rest).filter(|_| !before.is_alphanumeric()) {
+                let stand_in = self.name("name", quoted);
+                result.push(first);
+                result.push_str(&stand_in);
+                result.push(first);
+                rest = &rest[quoted.len() + 2 * first.len_utf8()..];
+                before = first;
+                continue;
+            }
+            let length = rest.find(|character| !in_word(character)).unwrap_or(rest.len());
+            if length == 0 {
+                result.push(first);
+                rest = &rest[first.len_utf8()..];
+                before = first;
+                continue;
+            }
+            let (token, after) = rest.split_at(length);
+            // The end of a sentence is no part of a name.
+            let word = token.trim_end_matches(['.', ':', '/', '-']);
+            match self.stand_in_of_word(word) {
+                Some(stand_in) => result.push_str(&stand_in),
+                None => result.push_str(word),
+            }
+            result.push_str(&token[word.len()..]);
+            before = token.chars().next_back().unwrap_or(' ');
+            rest = after;
+        }
+        result
+    }
+
+    fn stand_in_of_word(&mut self, word: &str) -> Option<String> {
+        if let Some(stand_in) = self.stand_ins.get(word) {
+            return Some(stand_in.clone());
+        }
+        let bare = word.trim_matches(['[', ']']);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Some(self.address(address));
+        }
+        if let Ok(address) = word.parse::<SocketAddr>() {
+            return Some(format!("{}:{}", self.address(address.ip()), address.port()));
+        }
+        if bare.parse::<ipnet::IpNet>().is_ok() {
+            return Some(self.name("network", bare));
+        }
+        if word.starts_with('-') && word.contains('=') {
+            return Some(self.name("argument", word));
+        }
+        if word.contains('/') && word.chars().any(char::is_alphabetic) {
+            let kind = if word.contains("://") { "url" } else { "path" };
+            return Some(self.name(kind, word));
+        }
+        if word.contains('@') {
+            return Some(self.name("account", word));
+        }
+        if let Some((host, port)) = word.rsplit_once(':') {
+            if port.parse::<u16>().is_ok() && host.chars().any(char::is_alphabetic) {
+                return Some(format!("{}:{port}", self.name("host", host)));
+            }
+            if word.chars().any(char::is_alphanumeric) && word.chars().any(char::is_alphabetic) {
+                return Some(self.name("name", word));
+            }
+            return None;
+        }
+        if is_host(word) {
+            return Some(self.name("host", word));
+        }
+        if looks_like_a_key(word) {
+            return Some(self.name("secret", word));
+        }
+        None
+    }
+
+    /// Text with what the stand-ins stand for.
+    pub(crate) fn restore(&self, text: &str) -> String {
+        let mut result = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let is_part = |character: char| character.is_ascii_alphanumeric() || character == '-';
+            let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(length);
+            result.push_str(self.originals.get(word).map_or(word, String::as_str));
+            let between = after.find(is_part).unwrap_or(after.len());
+            result.push_str(&after[..between]);
+            rest = &after[between..];
+        }
+        result
+    }
+}
+
+/// What is between the quotation mark that this starts with and its match, on one line.
+fn quotation(text: &str) -> Option<&str> {
+    let mark = text.chars().next().filter(|character| matches!(character, '\'' | '"' | '`'))?;
+    let inside = &text[1..];
+    let end = inside.find([mark, '\n'])?;
+    let followed = inside[end + 1..].chars().next();
+    (inside[end..].starts_with(mark) && end > 0 && !followed.is_some_and(char::is_alphanumeric))
+        .then_some(&inside[..end])
+}
+
+fn in_word(character: char) -> bool {
+    character.is_alphanumeric() || ".:-_@/[]%=+~\\".contains(character)
+}
+
+/// `db.internal.example`, not `0.5` or `e.g`.
+fn is_host(word: &str) -> bool {
+    let labels: Vec<&str> = word.split('.').collect();
+    labels.len() >= 2
+        && labels.iter().all(|label| !label.is_empty())
+        && labels
+            .last()
+            .is_some_and(|last| last.chars().count() >= 2 && last.chars().all(char::is_alphabetic))
+}
+
+/// Long, and mixed as words are not.
+fn looks_like_a_key(word: &str) -> bool {
+    let known = ["sk-", "ghp_", "xox", "AKIA", "eyJ"].iter().any(|start| word.starts_with(start));
+    let mixed = word.chars().any(|character| character.is_ascii_digit())
+        && word.chars().any(|character| character.is_ascii_alphabetic());
+    (known && word.len() >= 12) || (mixed && word.len() >= 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_host_is_left_in_text_and_everything_comes_back() {
+        let text = "Why does 'curl' on web-01.corp.example (10.1.2.3, 2001:db8::7) fail to 203.0.113.9:443? \
+                    alice ran /home/alice/run --token=hunter2 with sk-proj-abcdef123456 at bob@corp.example; \
+                    see https://10.1.2.3:8443/x and db:5432, 192.0.2.0/24, \
+                    3f2a9c1b7d6e5f4a3b2c1d0e.";
+        let mut pseudonyms = Pseudonyms::default();
+        assert_eq!(pseudonyms.name("user", "alice"), "user-1");
+        let hidden = pseudonyms.text(text);
+        for secret in [
+            "curl",
+            "web-01",
+            "corp",
+            "10.1.2.3",
+            "2001:db8",
+            "203.0.113",
+            "alice",
+            "home",
+            "hunter2",
+            "sk-proj",
+            "bob",
+            "https",
+            "db:",
+            "192.0.2",
+            "3f2a9c",
+        ] {
+            assert!(!hidden.contains(secret), "{secret}: {hidden}");
+        }
+        for kept in ["Why does '", ":443?", "fail to", ":5432,", "with"] {
+            assert!(hidden.contains(kept), "{kept}: {hidden}");
+        }
+        assert_eq!(pseudonyms.restore(&hidden), text);
+    }
+
+    #[test]
+    fn what_tells_of_nobody_stays() {
+        let text =
+            "5 of 10 attempts failed in 0.35 s at 12:34:56 (ECONNREFUSED, port 443); what's wrong, e.g. DNS?";
+        assert_eq!(Pseudonyms::default().text(text), text);
+    }
+
+    #[test]
+    fn one_thing_has_one_name() {
+        let mut pseudonyms = Pseudonyms::default();
+        let private = pseudonyms.address("10.0.0.1".parse().unwrap());
+        assert_eq!(private, "private-address-1");
+        assert_eq!(pseudonyms.address("::ffff:10.0.0.1".parse().unwrap()), private);
+        assert_eq!(pseudonyms.address("10.0.0.2".parse().unwrap()), "private-address-2");
+        assert_eq!(pseudonyms.address("8.8.8.8".parse().unwrap()), "public-address-1");
+        assert_eq!(pseudonyms.address("127.0.0.1".parse().unwrap()), "loopback");
+        for number in 1..=12 {
+            pseudonyms.name("process", &format!("worker {number}"));
+        }
+        assert_eq!(pseudonyms.restore("process-1 and process-12."), "worker 1 and worker 12.");
+        assert_eq!(pseudonyms.restore("process-99, xprocess-1"), "process-99, xprocess-1");
+    }
+}
