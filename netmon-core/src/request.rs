@@ -2,6 +2,8 @@
 
 mod connections;
 mod diagnose;
+#[cfg(feature = "ai")]
+mod insights;
 mod listings;
 mod patterns;
 
@@ -9,6 +11,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 pub use connections::{ConnectionFilter, DirectionChoice};
 pub use diagnose::DiagnoseRequest;
+#[cfg(feature = "ai")]
+pub use insights::InsightsRequest;
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
 pub use patterns::PatternsRequest;
 use serde::{Deserialize, Serialize};

@@ -6,8 +6,8 @@ mod pseudonyms;
 
 use std::{env, fmt, fs};
 
+pub(crate) use endpoint::Message;
 pub use endpoint::ModelLimits;
-pub(crate) use endpoint::{Asked, Message};
 pub(crate) use pseudonyms::Pseudonyms;
 
 use crate::{

@@ -4,6 +4,8 @@ mod capabilities;
 mod connection;
 mod connections;
 pub mod diagnose;
+#[cfg(feature = "ai")]
+mod insights;
 mod interfaces;
 mod observe;
 mod page;
@@ -24,6 +26,8 @@ pub use connections::{
     AttributionCounts, ConnectionWatch, ConnectionsAnswer, SelectedConnections, StateCounts,
 };
 pub use diagnose::Diagnosis;
+#[cfg(feature = "ai")]
+pub use insights::InsightsAnswer;
 pub use interfaces::{Interface, InterfacesAnswer};
 pub use patterns::PatternsAnswer;
 pub use rates::{
@@ -284,6 +288,24 @@ impl Monitor {
             Some(Evaluated::Listeners(answer)) => Ok(*answer),
             _ => sockets::listeners(&*self.source, request),
         }
+    }
+
+    /// What the findings of [`Monitor::diagnose`] mean, in words: those of a model, where one is given, and what went wrong
+    /// with that where it did. Without one nothing leaves the host, and the answer is the findings.
+    ///
+    /// A model is sent numbers, ports, protocols and errors; addresses and names are replaced before and put back after,
+    /// unless its `redact` is off. Arguments of processes are never sent. It may take a minute; progress covers that.
+    ///
+    /// # Errors
+    /// As [`Monitor::diagnose`]; [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a text that is too long.
+    #[cfg(feature = "ai")]
+    pub fn insights(
+        &self,
+        request: &crate::request::InsightsRequest,
+        model: Option<&crate::model::Model>,
+        control: &Control<'_>,
+    ) -> Result<InsightsAnswer> {
+        insights::insights(self, request, model, control)
     }
 
     /// What works on this kernel with these privileges, what does not, and what would fix it. Every hook is tried for
