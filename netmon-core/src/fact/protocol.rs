@@ -202,7 +202,7 @@ numbers! {
 impl ProtocolLimits {
     /// How many ports the kernel has to choose from for connections to one destination.
     pub fn local_ports(&self) -> Option<u64> {
-        Some((self.last_local_port? + 1).saturating_sub(self.first_local_port?))
+        Some(self.last_local_port?.saturating_add(1).saturating_sub(self.first_local_port?))
     }
 }
 

@@ -228,7 +228,7 @@ fn judge_udp(facts: &Facts) -> Verdict {
         return Verdict::NotJudged("the kernel does not tell RcvbufErrors".to_owned());
     };
     let received = counters.counted(|read| read.udp.datagrams_received).unwrap_or(0);
-    let share = lost as f64 / (lost + received).max(1) as f64;
+    let share = lost as f64 / lost.saturating_add(received).max(1) as f64;
     if lost < LEAST_UDP_OVERFLOWS || share < UDP_OVERFLOW_SHARE {
         return Verdict::Nothing;
     }
