@@ -34,7 +34,7 @@ pub(super) struct Taken {
     pub(super) owners: Owners,
 }
 
-/// By destination, of the namespace whose range of ports is known; what waits in TIME_WAIT takes its port too.
+/// By destination, of the namespace whose range of ports is known; what waits in `TIME_WAIT` takes its port too.
 pub(super) fn taken<'a>(
     sockets: impl Iterator<Item = &'a SocketFact>,
     limits: &ProtocolSnapshot,
