@@ -209,7 +209,7 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["--source", DEMO, "connections", "--window", "2h"],
         &["--source", DEMO, "patterns", "--window", "0"],
         &["--source", DEMO, "patterns", "--since", "0"],
-        &["diagnose", "--since", "8d"],
+        &["--source", DEMO, "diagnose", "--since", "200h"],
         &["diagnose", "--limit", "0"],
         &["connections", "--watch", "--since", "60s"],
         &["connections", "--watch", "--cursor", "x"],
@@ -667,6 +667,7 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
         [
             "netmon-cli-completions.1",
             "netmon-cli-connections.1",
+            "netmon-cli-diagnose.1",
             "netmon-cli-doctor.1",
             "netmon-cli-interfaces.1",
             "netmon-cli-listeners.1",
@@ -679,5 +680,5 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli.1"
         ]
     );
-    assert!(fs::read_to_string(Path::new(&pages[7])).unwrap().contains(".TH netmon-cli-pps 1"));
+    assert!(fs::read_to_string(Path::new(&pages[8])).unwrap().contains(".TH netmon-cli-pps 1"));
 }

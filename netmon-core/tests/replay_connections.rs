@@ -9,7 +9,7 @@ use std::{
 };
 
 use netmon_core::{
-    Cancel, Control, Error, Filter, Monitor, Result, Source,
+    Cancel, Control, DiagnoseRequest, Error, Filter, Monitor, Result, Source,
     fact::{
         Attribution, BootTime, ConnectionDirection, ConnectionFact, ConnectionState, Direction, Hook,
         HookStatus, InterfaceFact, InterfaceSnapshot, Moment, Observed, Protocol, SocketFact, SocketSnapshot,
@@ -278,6 +278,48 @@ fn extreme_numbers_of_a_made_up_recording_do_no_harm() {
 }
 
 #[test]
+fn the_counters_of_protocols_are_as_they_were_last_read() {
+    let demo = replay(DEMO);
+    let read = |at| demo.protocol_counters(&second(at)).unwrap();
+    assert_eq!((read(0).at, read(29).at, read(30).at), (second(0), second(0), second(30)));
+    assert_eq!((read(0).tcp.listen_overflows, read(30).tcp.listen_overflows), (Some(7), Some(22)));
+    assert_eq!(read(30).links.len(), 4);
+
+    let without: Vec<&str> = DEMO.lines().filter(|line| !line.contains(r#""type":"protocols""#)).collect();
+    let without = replay(&format!("{}\n", without.join("\n")));
+    let error = without.protocol_counters(&second(0)).unwrap_err();
+    assert!(matches!(error, Error::NotInSource { .. }), "{error}");
+}
+
+#[test]
+fn extreme_counters_of_a_made_up_recording_can_be_diagnosed() {
+    fn exaggerate(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Number(number) => *number = u64::MAX.into(),
+            serde_json::Value::Object(fields) => fields.values_mut().for_each(exaggerate),
+            _ => {}
+        }
+    }
+    let mut text = String::new();
+    for line in DEMO.lines() {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let at = line["at"]["boot_ns"].as_u64();
+        if line["type"] == "protocols" && at == Some(second(30).boot_ns) {
+            for part in ["tcp", "udp", "sockets", "limits"] {
+                exaggerate(&mut line[part]);
+            }
+            for link in line["links"].as_array_mut().unwrap() {
+                exaggerate(&mut link["incoming"]);
+            }
+        }
+        text.push_str(&format!("{line}\n"));
+    }
+    let diagnosis = Monitor::new(replay(&text)).diagnose(&DiagnoseRequest::default(), &Control::default());
+    let diagnosis = diagnosis.unwrap();
+    assert!(diagnosis.findings.len() > 5, "{diagnosis}");
+}
+
+#[test]
 fn hostile_text_is_cleaned_when_it_is_read() {
     let raw = DEMO
         .replace(r#""comm":"probe""#, "\"comm\":\"\\u001b[2J\u{202e}evil\"")
@@ -324,6 +366,10 @@ fn a_recording_of_a_recording_tells_the_same() {
     }
     assert_eq!(again.observed(None).unwrap(), first.observed(None).unwrap());
     assert_eq!(again.sockets(&second(15)).unwrap(), first.sockets(&second(15)).unwrap());
+    for at in [0, 15, 30] {
+        let counters = |source: &ReplaySource| source.protocol_counters(&second(at)).unwrap();
+        assert_eq!(counters(&again), counters(&first));
+    }
     let changes = |source: &ReplaySource| source.changes(ChangeCursor(0), Duration::ZERO, &Cancel::new());
     assert_eq!(changes(&again).unwrap(), changes(&first).unwrap());
 }

@@ -130,7 +130,7 @@ numbers! {
         /// Segments that were dropped because a process held its socket too long and the queue behind it was full
         /// (`TCPBacklogDrop`).
         backlog_drops,
-        /// Closed connections that were not kept in TIME_WAIT because there were too many (`TCPTimeWaitOverflow`).
+        /// Closed connections that were not kept in `TIME_WAIT` because there were too many (`TCPTimeWaitOverflow`).
         time_wait_overflows,
         /// Connections that were broken off for want of memory (`TCPAbortOnMemory`).
         aborts_on_memory,
@@ -160,7 +160,7 @@ numbers! {
     SocketCounts {
         /// TCP sockets in use, listeners included (`TCP: inuse` and `TCP6: inuse`).
         tcp_in_use,
-        /// TCP connections in TIME_WAIT (`TCP: tw`).
+        /// TCP connections in `TIME_WAIT` (`TCP: tw`).
         tcp_time_wait,
         /// TCP connections that no process holds any more; of the whole host (`TCP: orphan`).
         tcp_orphans,
@@ -186,7 +186,7 @@ numbers! {
         listen_backlog,
         /// The most open handshakes of a listener (`net.ipv4.tcp_max_syn_backlog`).
         syn_backlog,
-        /// The most connections in TIME_WAIT (`net.ipv4.tcp_max_tw_buckets`).
+        /// The most connections in `TIME_WAIT` (`net.ipv4.tcp_max_tw_buckets`).
         tcp_time_wait,
         /// The most connections that no process holds (`net.ipv4.tcp_max_orphans`).
         tcp_orphans,
@@ -202,7 +202,7 @@ numbers! {
 impl ProtocolLimits {
     /// How many ports the kernel has to choose from for connections to one destination.
     pub fn local_ports(&self) -> Option<u64> {
-        Some((self.last_local_port? + 1).saturating_sub(self.first_local_port?))
+        Some(self.last_local_port?.saturating_add(1).saturating_sub(self.first_local_port?))
     }
 }
 

@@ -464,7 +464,7 @@ impl Seen {
             path.round_trips.push(f64::from(rtt) / 1e6);
         }
         if let Some(traffic) = fact.traffic {
-            path.packets_sent += traffic.packets_sent;
+            path.packets_sent = path.packets_sent.saturating_add(traffic.packets_sent);
             path.retransmits += u64::from(tcp.retransmits);
         }
         if tcp.retransmits > 0 {

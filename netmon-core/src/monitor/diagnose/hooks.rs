@@ -42,7 +42,7 @@ fn judge_lost(facts: &Facts) -> Verdict {
         severity: Severity::Info,
         title: format!(
             "{} of this time are not known any more",
-            units::counted(lost + forgotten, "connection")
+            units::counted(lost.saturating_add(forgotten), "connection")
         ),
         window: facts.window(),
         numbers: vec![

@@ -46,7 +46,7 @@ struct Lost<'a> {
 impl Lost<'_> {
     /// Of all that should have gone through.
     fn share(&self, lost: u64) -> f64 {
-        lost as f64 / (self.packets + lost).max(1) as f64
+        lost as f64 / self.packets.saturating_add(lost).max(1) as f64
     }
 }
 
@@ -83,7 +83,7 @@ fn judge_errors(counters: &Counters, lost: &[Lost<'_>]) -> Verdict {
         .collect();
     bad.sort_by_key(|lost| (std::cmp::Reverse(lost.errors), lost.name.clone()));
     let Some(worst) = bad.first() else { return Verdict::Nothing };
-    let errors: u64 = bad.iter().map(|lost| lost.errors).sum();
+    let errors: u64 = bad.iter().fold(0, |sum, lost| sum.saturating_add(lost.errors));
     let draft = Draft {
         severity: Severity::Warning,
         title: format!("{} on {}", units::counted(errors, "error"), places(interfaces(&bad), "interface")),
@@ -114,7 +114,7 @@ fn judge_drops(counters: &Counters, lost: &[Lost<'_>]) -> Verdict {
         .collect();
     bad.sort_by_key(|lost| (std::cmp::Reverse(lost.drops), lost.name.clone()));
     let Some(worst) = bad.first() else { return Verdict::Nothing };
-    let drops: u64 = bad.iter().map(|lost| lost.drops).sum();
+    let drops: u64 = bad.iter().fold(0, |sum, lost| sum.saturating_add(lost.drops));
     let draft = Draft {
         severity: Severity::Warning,
         title: format!(

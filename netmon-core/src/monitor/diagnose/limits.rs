@@ -34,7 +34,7 @@ pub(super) struct Taken {
     pub(super) owners: Owners,
 }
 
-/// By destination, of the namespace whose range of ports is known; what waits in TIME_WAIT takes its port too.
+/// By destination, of the namespace whose range of ports is known; what waits in `TIME_WAIT` takes its port too.
 pub(super) fn taken<'a>(
     sockets: impl Iterator<Item = &'a SocketFact>,
     limits: &ProtocolSnapshot,
@@ -228,7 +228,7 @@ fn judge_udp(facts: &Facts) -> Verdict {
         return Verdict::NotJudged("the kernel does not tell RcvbufErrors".to_owned());
     };
     let received = counters.counted(|read| read.udp.datagrams_received).unwrap_or(0);
-    let share = lost as f64 / (lost + received).max(1) as f64;
+    let share = lost as f64 / lost.saturating_add(received).max(1) as f64;
     if lost < LEAST_UDP_OVERFLOWS || share < UDP_OVERFLOW_SHARE {
         return Verdict::Nothing;
     }

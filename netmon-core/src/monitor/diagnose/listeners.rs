@@ -104,19 +104,19 @@ fn judge_syn_queue(facts: &Facts) -> Verdict {
     let (Some(drops), Some(cookies)) = (drops, cookies) else {
         return Verdict::NotJudged("the kernel does not tell TCPReqQFullDrop".to_owned());
     };
-    if drops + cookies < LEAST_OVERFLOWS {
+    let both = drops.saturating_add(cookies);
+    if both < LEAST_OVERFLOWS {
         return Verdict::Nothing;
     }
     let mut numbers = vec![
-        Number::count("syns_dropped_or_answered_with_cookies", drops + cookies)
-            .at_least(LEAST_OVERFLOWS as f64),
+        Number::count("syns_dropped_or_answered_with_cookies", both).at_least(LEAST_OVERFLOWS as f64),
         Number::count("syns_dropped", drops),
         Number::count("cookies_sent", cookies),
     ];
     numbers.extend(counters.to.limits.syn_backlog.map(|limit| Number::count("syn_backlog", limit)));
     let draft = Draft {
         severity: if drops > 0 { Severity::Critical } else { Severity::Warning },
-        title: format!("{} found the queue of open handshakes full", units::counted(drops + cookies, "SYN")),
+        title: format!("{} found the queue of open handshakes full", units::counted(both, "SYN")),
         window: counters.window(),
         numbers,
         examples: Vec::new(),

@@ -36,8 +36,8 @@ impl Sent {
     /// Of connections that began in the time; they count what was sent again among what was sent.
     fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
         paths.fold(Self { again: 0, segments: 0 }, |sum, path| Self {
-            again: sum.again + path.retransmits,
-            segments: sum.segments + path.sent_once(),
+            again: sum.again.saturating_add(path.retransmits),
+            segments: sum.segments.saturating_add(path.sent_once()),
         })
     }
 

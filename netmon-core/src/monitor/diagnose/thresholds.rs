@@ -51,7 +51,7 @@ pub const UDP_OVERFLOW_SHARE: f64 = 0.001;
 pub const LEAST_CLOSE_WAIT: u64 = 20;
 /// ... and they are this share of its connections.
 pub const CLOSE_WAIT_SHARE: f64 = 0.25;
-/// Connections in TIME_WAIT are many where they take this share of the local ports towards one destination, or of all
+/// Connections in `TIME_WAIT` are many where they take this share of the local ports towards one destination, or of all
 /// that may be in it.
 pub const TIME_WAIT_SHARE: f64 = 0.5;
 

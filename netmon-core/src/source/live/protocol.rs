@@ -16,8 +16,14 @@ use crate::{
     fact::{LinkReading, Moment, ProtocolLimits, ProtocolSnapshot, SocketCounts, TcpCounters, UdpCounters},
 };
 
-/// How many readings are remembered: at one in ten seconds, some twenty minutes, then at larger steps.
+/// All readings of so long are remembered, before that the first of each minute, up to an hour: as counters of connections.
+const ALL_READINGS_NS: u64 = 6 * 60 * SECOND_NS;
+const SPARSE_NS: u64 = 60 * SECOND_NS;
+const OLDEST_NS: u64 = 61 * 60 * SECOND_NS;
+const SECOND_NS: u64 = 1_000_000_000;
+/// How many readings of the last minutes are remembered at most, whoever asks for them how often.
 const MOST_READINGS: usize = 128;
+
 /// Reads all of them now.
 ///
 /// # Errors
@@ -184,8 +190,7 @@ fn setting(path: &str, place: usize) -> Option<u64> {
     text.split_whitespace().nth(place)?.parse().ok()
 }
 
-/// Readings of the past, each at a moment at which a span may begin; within a limit: when there are too many, every other of
-/// the older half goes.
+/// Readings of the past, each for a moment at which a span may begin; older ones get sparse.
 #[derive(Debug, Default)]
 pub(super) struct History(VecDeque<(u64, ProtocolSnapshot)>);
 
@@ -196,13 +201,30 @@ impl History {
             return;
         }
         self.0.push_back((at.boot_ns, snapshot));
-        if self.0.len() > MOST_READINGS {
-            let mut index = 0;
-            self.0.retain(|_| {
-                index += 1;
-                index > MOST_READINGS / 2 || index % 2 == 1
-            });
+        self.thin(at.boot_ns);
+    }
+
+    fn thin(&mut self, now: u64) {
+        let age = |read: u64| now.saturating_sub(read);
+        // One that is older stays, as a window of an hour begins at it.
+        while self.0.get(1).is_some_and(|(read, _)| age(*read) > OLDEST_NS) {
+            self.0.pop_front();
         }
+        let recent = self.0.iter().filter(|(read, _)| age(*read) <= ALL_READINGS_NS).count();
+        let mut last_kept = None;
+        let mut index = 0;
+        self.0.retain(|(read, _)| {
+            let stays = if age(*read) <= ALL_READINGS_NS {
+                index += 1;
+                recent <= MOST_READINGS || index == recent || index % 2 == 1
+            } else {
+                last_kept != Some(read / SPARSE_NS)
+            };
+            if stays {
+                last_kept = Some(read / SPARSE_NS);
+            }
+            stays
+        });
     }
 
     /// What was read last at or before a moment, else what was read first; `None` for a moment after all readings.
@@ -244,13 +266,22 @@ mod tests {
     fn a_reading_is_found_by_its_moment_and_old_ones_get_sparse() {
         let mut history = History::default();
         assert_eq!(history.at(&moment(5)), None);
-        for second in 10..10 + 300 {
+        for second in (10..=7_200).step_by(10) {
             history.push(&moment(second), ProtocolSnapshot::new(moment(second)));
         }
-        let at = |second| history.at(&moment(second)).map(|snapshot| snapshot.at.boot_ns / 1_000_000_000);
-        assert_eq!(at(0), Some(10), "before the first");
-        assert_eq!((at(308), at(309), at(310)), (Some(308), Some(309), None), "now is after the last");
-        assert!(history.0.len() <= MOST_READINGS);
-        assert!(at(100).is_some_and(|found| (98..=100).contains(&found)), "{:?}", at(100));
+        let at = |second| history.at(&moment(second)).map(|snapshot| snapshot.at.boot_ns / SECOND_NS);
+        assert_eq!(
+            (at(7_199), at(7_200), at(7_201)),
+            (Some(7_190), Some(7_200), None),
+            "now is after the last"
+        );
+        assert_eq!((at(6_905), at(5_400), at(5_450)), (Some(6_900), Some(5_400), Some(5_400)));
+        assert_eq!(at(0), Some(3_480), "a little more than an hour before, and no further");
+        assert_eq!(history.0.len(), 37 + 56);
+
+        for second in 7_201..7_200 + 300 {
+            history.push(&moment(second), ProtocolSnapshot::new(moment(second)));
+        }
+        assert!(history.0.len() <= MOST_READINGS + 60, "{}", history.0.len());
     }
 }
