@@ -6,8 +6,8 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, DiagnoseRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest,
-        SummaryRequest, parse_duration,
+        ConnectionsRequest, DiagnoseRequest, HookChoice, InsightsRequest, PatternsRequest, RateRequest,
+        SocketsRequest, SummaryRequest, parse_duration,
     },
     source::SourceChoice,
 };
@@ -182,6 +182,19 @@ Examples:
   netmon-cli diagnose -o json || echo 'look at this'
   netmon-cli --source replay:today.jsonl diagnose")]
     Diagnose(Box<DiagnoseRequest>),
+
+    /// What findings mean, in words: a model's, where one is configured
+    ///
+    /// Without a model nothing leaves this host, and the answer is what `diagnose` finds. NETMON_AI_MODEL names one that
+    /// speaks chat/completions; NETMON_AI_BASE_URL says where it is (https, or http on this host); its key is in
+    /// OPENAI_API_KEY or the file NETMON_AI_KEY_FILE. It is sent numbers, ports, protocols and errors. Addresses and names
+    /// are replaced before and put back after, unless NETMON_AI_REDACTION is off; arguments of processes are never sent.
+    #[command(after_help = "\
+Examples:
+  netmon-cli insights
+  NETMON_AI_MODEL=llama3.2 NETMON_AI_BASE_URL=http://localhost:11434/v1 netmon-cli insights 'why is it slow?'
+  netmon-cli insights 'what fails?' --process nginx --ai-dry-run     what would be sent")]
+    Insights(Box<InsightsRequest>),
 
     /// All sockets now, with the processes that hold them
     #[command(

@@ -127,6 +127,14 @@ fn a_model_that_fails_leaves_the_findings_and_says_why() {
 }
 
 #[test]
+fn there_is_nothing_to_show_that_would_be_sent_to_nobody() {
+    let mut request = asking("why?");
+    request.dry_run = true;
+    let error = demo().insights(&request, None, &Control::default()).unwrap_err().to_string();
+    assert!(error.starts_with("nothing would be sent") && error.contains("NETMON_AI_MODEL"), "{error}");
+}
+
+#[test]
 fn texts_have_a_limit() {
     let error = demo().insights(&asking(&"x".repeat(2001)), None, &Control::default()).unwrap_err();
     assert_eq!(error.to_string(), "question has 2001 characters; it may have up to 2000");

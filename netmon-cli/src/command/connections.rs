@@ -1,4 +1,4 @@
-//! `connections`, `summary`, `patterns`, `diagnose`, `sockets`, `listeners`: who talks to whom, and what is wrong there.
+//! `connections`, `summary`, `patterns`, `diagnose`, `insights`, `sockets`, `listeners`: who talks to whom, and what is wrong there.
 
 use std::{
     io::{self, Write as _},
@@ -10,6 +10,8 @@ use netmon_core::{
     Connection, ConnectionWatch, ConnectionsAnswer, DiagnoseRequest, Error, Header, Monitor, PatternsRequest,
     SocketsRequest, SummaryRequest,
     answer::{EndLine, Line, Row as _},
+    model::Model,
+    request::InsightsRequest,
     view::ConnectionLines,
 };
 
@@ -67,6 +69,15 @@ pub(super) fn diagnose(global: &Global, request: &DiagnoseRequest) -> Result<Exi
     let diagnosis = ask("observing", request.window, |control| monitor.diagnose(request, control))?;
     Printer::new(global).answer(&diagnosis)?;
     Ok(if diagnosis.total == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) fn insights(global: &Global, request: &InsightsRequest) -> Result<ExitCode, Failure> {
+    let model = Model::from_environment()?;
+    let monitor = Monitor::open(&global.source)?;
+    let insights =
+        ask("observing", request.window, |control| monitor.insights(request, model.as_ref(), control))?;
+    Printer::new(global).answer(&insights)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitCode, Failure> {

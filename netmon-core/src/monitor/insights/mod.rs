@@ -32,6 +32,12 @@ pub(super) fn insights(
 ) -> Result<InsightsAnswer> {
     request.check()?;
     let Some(model) = model else {
+        if request.dry_run {
+            let how = model::HOW_TO_CONFIGURE;
+            return Err(Error::InvalidRequest(format!(
+                "nothing would be sent, for there is no model; {how}"
+            )));
+        }
         let mut answer = InsightsAnswer::new(monitor.diagnose(&request.diagnosis(), control)?);
         answer.hint = Some(model::HOW_TO_CONFIGURE.to_owned());
         return Ok(answer);
