@@ -42,6 +42,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = error.with_cause();
         match error.hint().or_else(|| next_step(&error).map(str::to_owned)) {
+            // A filter is shown with the place where it is wrong.
+            Some(hint) if text.contains('\n') => Self::new(format!("{text}\n{hint}")),
             Some(hint) => Self::new(format!("{text}. {hint}")),
             None => Self::new(text),
         }
@@ -55,11 +57,9 @@ fn next_step(error: &Error) -> Option<&'static str> {
         }
         ErrorKind::InterfaceGone => Some("Call again, without `interface` to measure the default route's."),
         ErrorKind::Kernel | ErrorKind::NotInSource => Some("Call `capabilities` to see what works here."),
-        ErrorKind::Filter => Some(
-            "Fields are pid, process, exe, user, unit, container, cgroup, protocol, direction, state, remote, local, port, \
-             error, bytes, rtt, retransmits, latency, duration, id; words alone are failed, open, closed, inbound, outbound, \
-             tcp, udp; joined by and, or, not.",
-        ),
+        ErrorKind::Filter => {
+            Some("Write it like: failed and remote in 10.0.0.0/8 and not port == 443; or process == curl; or bytes > 1MB")
+        }
         _ => None,
     }
 }
@@ -82,7 +82,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// About 2,000 tokens.
-    pub(crate) const DEFAULT: Self = Self { whole: 8 * 1024, rows: 4_300 };
+    pub(crate) const DEFAULT: Self = Self { whole: 8 * 1024, rows: 5_000 };
     /// Never more.
     pub(crate) const MOST: Self = Self { whole: 20_000, rows: 12_000 };
     /// The id, who answered, and the brackets around everything.

@@ -255,12 +255,15 @@ fn what_keeps_it_from_starting_is_one_line_on_stderr() {
         )
     );
     assert_eq!(
-        told(program().env("MCP_TRANSPORT", "http")),
-        (
-            Some(2),
-            "error: MCP_TRANSPORT is \"http\", and this version speaks stdio only; unset it\n".to_owned()
-        )
+        told(program().env("MCP_TRANSPORT", "sse")),
+        (Some(2), "error: MCP_TRANSPORT is \"sse\"; it may be stdio or http\n".to_owned())
     );
+    let (code, message) = told(program().env("MCP_TRANSPORT", "http").env("MCP_PORT", "http"));
+    assert_eq!(code, Some(2));
+    assert!(message.starts_with("error: MCP_PORT: \"http\" is no address to listen at"), "{message}");
+    let (code, message) = told(program().args(["--http", "0.0.0.0"]));
+    assert_eq!(code, Some(2));
+    assert!(message.contains("write it like 127.0.0.1:7070"), "{message}");
     let (code, message) = told(program().arg("--http"));
     assert_eq!(code, Some(2), "{message}");
     let (code, message) = told(program().args(["--source", "nonsense"]));

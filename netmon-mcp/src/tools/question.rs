@@ -8,6 +8,7 @@ use netmon_core::{
     fact::ConnectionState,
     request::{ConnectionSort, DEFAULT_WINDOW, LONGEST_PAST, SHORTEST_WINDOW, check_window},
     source::SourceChoice,
+    view::units,
 };
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext};
 use schemars::JsonSchema;
@@ -30,41 +31,39 @@ const MOST_ROWS: u64 = 200;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct Arguments {
-    /// Only the process with this number.
+    /// Only this process.
     #[serde(deserialize_with = "pid")]
     pid: Option<u32>,
-    /// Only processes of this name; * stands for any characters.
+    /// Only processes of this name; * is a wildcard.
     #[serde(deserialize_with = "process_name")]
     process_name: Option<String>,
-    /// How many seconds to look back.
+    /// Seconds to look back.
     #[serde(deserialize_with = "duration")]
-    #[schemars(with = "f64", range(min = 0.1, max = 604_800), extend("default" = 60))]
+    #[schemars(with = "f64", extend("default" = 60))]
     duration: Option<Duration>,
-    /// How far to look back, such as 90s, 5m or 2h. Instead of `duration`.
+    /// Look back 90s, 5m, 2h.
     #[serde(deserialize_with = "since")]
     #[schemars(with = "Option<String>")]
     since: Option<Duration>,
-    /// Conditions, such as: failed and remote in 10.0.0.0/8 and port == 443. A wrong one is answered with what there is.
+    /// Such as: failed and remote in 10.0.0.0/8 and not port == 443
     #[serde(deserialize_with = "filter")]
     filter: Option<String>,
-    /// Only in this state. Listeners come only when asked for.
+    /// Listeners come only when asked for.
     #[serde(deserialize_with = "state")]
     state: Option<ConnectionState>,
-    /// What comes first: by default the newest.
+    /// By default the newest first.
     #[serde(deserialize_with = "sort")]
     sort: Option<ConnectionSort>,
-    /// The most rows (of each list); fewer come where they would be too long.
+    /// The most rows, 200 at most.
     #[serde(deserialize_with = "limit")]
-    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
     /// Old name of `limit`.
     #[serde(deserialize_with = "max_events")]
-    #[schemars(range(min = 1, max = 200))]
     max_events: Option<u64>,
-    /// `next_cursor` of an answer, for the rows after it; all else as it was.
+    /// `next_cursor` of an answer; all else as it was.
     #[serde(deserialize_with = "cursor")]
     cursor: Option<String>,
-    /// detailed: also program files, arguments, control groups, ids; up to 20 KB.
+    /// detailed: all fields, up to 20 KB.
     #[serde(deserialize_with = "response_format")]
     #[schemars(with = "ResponseFormat", extend("default" = "concise"))]
     response_format: Option<ResponseFormat>,
@@ -142,6 +141,9 @@ pub(super) fn schema(taken: &[&str]) -> JsonObject {
     let mut schema = schema::of_input::<Arguments>();
     if let Some(serde_json::Value::Object(properties)) = schema.get_mut("properties") {
         properties.retain(|name, _| taken.contains(&name.as_str()));
+        for property in properties.values_mut().filter_map(serde_json::Value::as_object_mut) {
+            property.remove("minimum");
+        }
     }
     schema.insert("additionalProperties".to_owned(), false.into());
     schema
@@ -183,7 +185,7 @@ impl Question {
         let since = either(["since", "duration"], arguments.since, arguments.duration).map_err(wrong)?.or(past);
         if let Some(since) = since {
             check_window(since, LONGEST_PAST).map_err(|_| {
-                wrong(format!("`since` and `duration` may be 0.1 s to 7 days, not {since:?}"))
+                wrong(format!("`since` and `duration` may be 0.1 s to 7 days, not {}", units::seconds(since)))
             })?;
         }
         let limit = either(["limit", "max_events"], arguments.limit, arguments.max_events).map_err(wrong)?;
