@@ -82,7 +82,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// About 2,000 tokens.
-    pub(crate) const DEFAULT: Self = Self { whole: 8 * 1024, rows: 5_000 };
+    pub(crate) const DEFAULT: Self = Self { whole: 8 * 1024, rows: 4_600 };
     /// Never more.
     pub(crate) const MOST: Self = Self { whole: 20_000, rows: 12_000 };
     /// The id, who answered, and the brackets around everything.
@@ -144,7 +144,7 @@ fn result<A: Answer>(answered: Answered<A>, budget: Budget) -> Result<(CallToolR
     let structured = serde_json::to_value(&answered).map_err(unwritable)?;
     // All of them are in the structure too.
     for (index, note) in notes.iter().enumerate() {
-        if index > 0 && text.len() + note.len() > budget.whole / 4 {
+        if index > 0 && text.len() + note.len() > budget.whole / 6 {
             let left = notes.len() - index;
             text.push_str(&format!("\nnote: {left} more in `coverage`"));
             break;

@@ -114,9 +114,9 @@ impl Source for Crowd {
         observed.missing_hooks = [Hook::Connect, Hook::SetState, Hook::SockRelease, Hook::SendLength]
             .map(|hook| MissingHook {
                 hook,
-                reason: "not permitted".repeat(10),
-                hides: "connections that were over before they were listed".repeat(3),
-                fix: Some("start netmond, or give this binary capabilities".repeat(3)),
+                reason: "not permitted".to_owned(),
+                hides: "connections that were over before they were listed".to_owned(),
+                fix: Some("start netmond, or give this binary cap_bpf,cap_net_admin".to_owned()),
             })
             .into();
         Ok(observed)
@@ -159,26 +159,23 @@ async fn answers_stay_short_on_a_crowded_host() {
     const DEFAULT: usize = 8 * 1024;
     const MOST: usize = 20 * 1024;
     let calls = [
-        ("list_connections", json!({}), MOST),
+        ("list_connections", json!({}), DEFAULT),
         ("list_connections", json!({"limit": 200}), MOST),
         ("list_connections", json!({"limit": 200, "response_format": "detailed"}), MOST),
-        ("get_network_summary", json!({}), MOST),
+        ("get_network_summary", json!({}), DEFAULT),
         ("get_network_summary", json!({"limit": 200, "response_format": "detailed"}), MOST),
-        ("analyze_patterns", json!({}), MOST),
+        ("analyze_patterns", json!({}), DEFAULT),
         ("analyze_patterns", json!({"limit": 200, "response_format": "detailed"}), MOST),
         ("get_network_summary", json!({"process_name": "nobody"}), MOST),
     ];
     let asked = calls.iter().map(|(tool, arguments, _)| (*tool, arguments.clone())).collect();
     for ((tool, arguments, most), answer) in calls.iter().zip(ask(asked).await) {
         let size = answer.to_string().len();
-        assert!(size <= *most, "{tool} {arguments}: {size} bytes");
+        assert!(size <= *most, "{tool} {arguments}: {size} bytes: {answer}");
         let structured = &answer["result"]["structuredContent"];
         if answer["result"]["isError"] == false {
             assert_eq!(structured["coverage"]["truncated"], true, "{tool} {arguments}");
             assert!(structured["hint"].is_string(), "{tool} {arguments}");
-            // What is missing and what names there are is the host's; the rest is ours.
-            let hosts = structured["coverage"].to_string().len() + structured["host"].to_string().len();
-            assert!(size - hosts <= DEFAULT || arguments.get("limit").is_some(), "{tool}: {size} bytes");
         }
     }
 }

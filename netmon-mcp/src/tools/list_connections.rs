@@ -12,7 +12,7 @@ use super::{
     question::{self, Question, unknown_process},
 };
 use crate::{
-    call::{Answered, Budget, Failure, answered},
+    call::{Answered, Failure, answered},
     server::NetmonServer,
 };
 
@@ -93,7 +93,7 @@ async fn call(
          `cursor` and all else as it was."
             .to_owned()
     });
-    answered(Answered { answer, text, command, hint }, Budget::MOST)
+    answered(Answered { answer, text, command, hint }, question.budget())
 }
 
 fn command(server: &NetmonServer, question: &Question, request: &ConnectionsRequest) -> String {
