@@ -563,3 +563,50 @@ fn names_are_completed_with_those_that_there_are() {
     let template = json!({"type": "ref/resource", "uri": "netmon://connections/{id}"});
     assert_eq!(complete(template, "id", "2069-")["values"], json!(["2069-5af90c512100"]));
 }
+
+#[test]
+fn the_conversations_of_the_readme_are_real() {
+    let readme = include_str!("../README.md");
+    let mut client = Client::with_handshake(&mut demo());
+    let mut calls = 0;
+    let mut rest = readme;
+    while let Some((before, after)) = rest.split_once("\n\n```text\n") {
+        let (told, next) = after.split_once("\n```\n").unwrap();
+        rest = next;
+        let call = before.lines().last().unwrap();
+        let mut parts = call.trim_matches('`').split("` `");
+        let (tool, given) = (parts.next().unwrap(), arguments(parts.next().unwrap()));
+        let result = client.call(tool, given);
+        assert_eq!(result["content"][0]["text"], told, "{call}");
+        calls += 1;
+    }
+    assert_eq!(calls, 6);
+}
+
+#[test]
+fn the_registry_is_told_of_this_version() {
+    let server: Value = serde_json::from_str(include_str!("../server.json")).unwrap();
+    assert_eq!(server["version"], env!("CARGO_PKG_VERSION"));
+    let name = server["name"].as_str().unwrap();
+    assert_eq!(name.matches('/').count(), 1);
+    assert!(server["description"].as_str().unwrap().len() <= 100);
+    assert!(include_str!("../README.md").contains(&format!("mcp-name: {name}")));
+    assert!(include_str!("../../Dockerfile").contains(&format!("io.modelcontextprotocol.server.name=\"{name}\"")));
+    for package in server["packages"].as_array().unwrap() {
+        for field in ["registryType", "identifier", "version"] {
+            assert!(package[field].is_string(), "{field} in {package}");
+        }
+        assert_eq!(package["transport"]["type"], "stdio");
+        let arguments = package["runtimeArguments"].as_array().unwrap();
+        assert!(arguments.iter().all(|argument| argument["type"] == "named" && argument["name"].is_string()));
+    }
+}
+
+/// Everything else that speaks MCP is tried by `checks/clients`, which installs it.
+#[test]
+#[ignore = "installs clients from npm and PyPI, and takes minutes: run netmon-mcp/checks/clients, or this with --ignored"]
+fn clients_that_others_made_are_content() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/checks/clients");
+    let status = std::process::Command::new(script).status().unwrap();
+    assert!(status.success(), "{status}");
+}
