@@ -1167,7 +1167,8 @@ fn what_is_cut_from_a_summary_is_counted_as_others() {
         fact
     });
     let mut answer = sum_up(Memory::recorded(facts), 60);
-    let other = |count| serde_json::json!({"count": count, "attempts": count, "failed": count, "connections": count});
+    let other =
+        |count| serde_json::json!({"count": count, "attempts": count, "failed": count, "connections": count});
     assert_eq!(serde_json::to_value(answer.by_process_other).unwrap(), other(10));
     answer.shorten(4);
     assert_eq!((answer.by_process.len(), answer.by_destination.len()), (4, 4));

@@ -57,9 +57,9 @@ fn next_step(error: &Error) -> Option<&'static str> {
         }
         ErrorKind::InterfaceGone => Some("Call again, without `interface` to measure the default route's."),
         ErrorKind::Kernel | ErrorKind::NotInSource => Some("Call `capabilities` to see what works here."),
-        ErrorKind::Filter => {
-            Some("Write it like: failed and remote in 10.0.0.0/8 and not port == 443; or process == curl; or bytes > 1MB")
-        }
+        ErrorKind::Filter => Some(
+            "Write it like: failed and remote in 10.0.0.0/8 and not port == 443; or process == curl; or bytes > 1MB",
+        ),
         _ => None,
     }
 }

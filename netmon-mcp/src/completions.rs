@@ -27,7 +27,9 @@ pub(crate) async fn complete(
     context: &RequestContext<RoleServer>,
 ) -> Result<CompleteResult, ErrorData> {
     let what = match &request.r#ref {
-        Reference::Prompt(prompt) if !prompts::exists(&prompt.name) => return Err(prompts::no_such_prompt(&prompt.name)),
+        Reference::Prompt(prompt) if !prompts::exists(&prompt.name) => {
+            return Err(prompts::no_such_prompt(&prompt.name));
+        }
         Reference::Prompt(_) => match request.argument.name.as_str() {
             "process" => Some(What::Process),
             "interface" => Some(What::Interface),

@@ -129,7 +129,10 @@ fn transport_is_http() -> Result<bool, (u8, String)> {
 #[cfg(not(feature = "http"))]
 fn address(_: &Options) -> Result<(), (u8, String)> {
     if transport_is_http()? {
-        return Err((USAGE, "MCP_TRANSPORT is \"http\", and netmon-mcp was built without its feature `http`".to_owned()));
+        return Err((
+            USAGE,
+            "MCP_TRANSPORT is \"http\", and netmon-mcp was built without its feature `http`".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -158,7 +161,10 @@ fn http(options: &Options, server: NetmonServer, address: SocketAddr) -> Result<
         Some(path) => Token::load(path, is_open_to_others || options.token_file.is_some())
             .map_err(|message| (UNREACHABLE, message))?,
         None if is_open_to_others => {
-            return Err((USAGE, "there is no home directory for a token; name a file with --token-file".to_owned()));
+            return Err((
+                USAGE,
+                "there is no home directory for a token; name a file with --token-file".to_owned(),
+            ));
         }
         None => None,
     };

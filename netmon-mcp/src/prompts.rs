@@ -120,7 +120,11 @@ const WORKFLOWS: &[Workflow] = &[
                  and count. {RULES}",
                 given.call("analyze_patterns", json!({"since": "10m"}), &since),
                 given.call("get_network_summary", json!({"since": "10m"}), &since),
-                given.call("list_connections", json!({"since": "10m", "sort": "opened", "limit": 15}), &since),
+                given.call(
+                    "list_connections",
+                    json!({"since": "10m", "sort": "opened", "limit": 15}),
+                    &since
+                ),
             )
         },
     },
@@ -133,7 +137,8 @@ pub(crate) fn all() -> Vec<Prompt> {
                 .with_description(argument.description)
                 .with_required(argument.required)
         });
-        Prompt::new(workflow.name, Some(workflow.description), Some(arguments.collect())).with_title(workflow.title)
+        Prompt::new(workflow.name, Some(workflow.description), Some(arguments.collect()))
+            .with_title(workflow.title)
     });
     prompts.collect()
 }
@@ -144,7 +149,8 @@ pub(crate) fn exists(name: &str) -> bool {
 
 pub(crate) fn no_such_prompt(name: &str) -> ErrorData {
     let names: Vec<&str> = WORKFLOWS.iter().map(|workflow| workflow.name).collect();
-    let message = format!("no prompt is named \"{}\"; there are: {}", CleanText::from(name), names.join(", "));
+    let message =
+        format!("no prompt is named \"{}\"; there are: {}", CleanText::from(name), names.join(", "));
     ErrorData::invalid_params(message, None)
 }
 
@@ -160,7 +166,11 @@ fn given(workflow: &Workflow, arguments: &JsonObject) -> Result<Given, String> {
     let names: Vec<&str> = workflow.arguments.iter().map(|argument| argument.name).collect();
     if let Some(unknown) = arguments.keys().find(|name| !names.contains(&name.as_str())) {
         let unknown = CleanText::from(unknown.as_str());
-        return Err(format!("{}: unknown argument `{unknown}`, expected: {}", workflow.name, names.join(", ")));
+        return Err(format!(
+            "{}: unknown argument `{unknown}`, expected: {}",
+            workflow.name,
+            names.join(", ")
+        ));
     }
     let mut given = Vec::new();
     for argument in workflow.arguments {

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use netmon_core::{
-    CleanText, ConnectionsRequest, Control, Monitor,
-    fact::ConnectionId,
-    request::LONGEST_PAST,
+    CleanText, ConnectionsRequest, Control, Monitor, fact::ConnectionId, request::LONGEST_PAST,
 };
 use rmcp::{
     ErrorData, RoleServer,
@@ -60,14 +58,23 @@ pub(crate) async fn read(
         CAPABILITIES => ask(server, context, |monitor, _| capabilities(monitor)).await,
         INTERFACES => ask(server, context, |monitor, _| interfaces(monitor)).await,
         _ => {
-            let id = uri.strip_prefix(CONNECTIONS).ok_or_else(|| unknown(uri, "there are netmon://capabilities, \
-                netmon://interfaces and netmon://connections/{id}"))?;
-            let id: ConnectionId = id.parse().map_err(|wrong: String| unknown(uri, &CleanText::from(wrong).to_string()))?;
+            let id = uri.strip_prefix(CONNECTIONS).ok_or_else(|| {
+                unknown(
+                    uri,
+                    "there are netmon://capabilities, \
+                netmon://interfaces and netmon://connections/{id}",
+                )
+            })?;
+            let id: ConnectionId =
+                id.parse().map_err(|wrong: String| unknown(uri, &CleanText::from(wrong).to_string()))?;
             let found = ask(server, context, move |monitor, control| connection(monitor, id, control)).await;
             match found {
                 Ok(Some(value)) => Ok(value),
                 Ok(None) => {
-                    return Err(unknown(uri, "no connection of this id is open, or recorded; take one of list_connections"));
+                    return Err(unknown(
+                        uri,
+                        "no connection of this id is open, or recorded; take one of list_connections",
+                    ));
                 }
                 Err(failure) => Err(failure),
             }
@@ -102,12 +109,20 @@ fn interfaces(monitor: &Monitor) -> netmon_core::Result<Value> {
     if all > MOST_INTERFACES {
         answer.interfaces.truncate(MOST_INTERFACES);
         answer.header.coverage.truncated = true;
-        answer.header.coverage.warnings.push(format!("the first {MOST_INTERFACES} of {all} interfaces are listed"));
+        answer
+            .header
+            .coverage
+            .warnings
+            .push(format!("the first {MOST_INTERFACES} of {all} interfaces are listed"));
     }
     Ok(written(&answer))
 }
 
-fn connection(monitor: &Monitor, id: ConnectionId, control: &Control<'_>) -> netmon_core::Result<Option<Value>> {
+fn connection(
+    monitor: &Monitor,
+    id: ConnectionId,
+    control: &Control<'_>,
+) -> netmon_core::Result<Option<Value>> {
     let mut request = ConnectionsRequest::default();
     request.filter.filter = Some(format!("id == {id}"));
     request.filter.include_own = true;

@@ -158,8 +158,10 @@ impl Slim {
                     slim.insert(key.clone(), value.clone());
                 }
                 ("properties", Value::Object(properties)) => {
-                    let properties =
-                        properties.iter().map(|(name, property)| (name.clone(), self.any(property, depth))).collect();
+                    let properties = properties
+                        .iter()
+                        .map(|(name, property)| (name.clone(), self.any(property, depth)))
+                        .collect();
                     slim.insert(key.clone(), Value::Object(properties));
                 }
                 ("items" | "additionalProperties", Value::Object(_)) => {

@@ -35,7 +35,8 @@ impl Crowd {
     fn new() -> Self {
         let processes: Vec<Arc<Process>> = (0..1_000)
             .map(|number| {
-                let mut process = Process::new(1_000 + number, format!("{number}{}", "\u{1b}\u{202e}網".repeat(60)));
+                let mut process =
+                    Process::new(1_000 + number, format!("{number}{}", "\u{1b}\u{202e}網".repeat(60)));
                 let long = || Some("網\"\\".repeat(200).into());
                 process.exe = long();
                 process.cmdline = long();
@@ -52,7 +53,8 @@ impl Crowd {
             let mut fact = ConnectionFact::new(number + 1, Protocol::Tcp, state, local);
             fact.direction = ConnectionDirection::Outbound;
             let host = u16::try_from(number % 5_000).unwrap();
-            fact.remote = Some(SocketAddr::from(([0x2001, 0xdb8, 0xffff, 0xffff, 0xffff, 0xffff, 1, host], 65_535)));
+            fact.remote =
+                Some(SocketAddr::from(([0x2001, 0xdb8, 0xffff, 0xffff, 0xffff, 0xffff, 1, host], 65_535)));
             fact.process = Some(Arc::clone(&processes[usize::try_from(number % 1_000).unwrap()]));
             fact.last_user = Some(Arc::clone(&processes[0]));
             fact.opened = BootTime::from_ns(BEGIN + 1 + number * 60 * SECOND / CONNECTIONS);
@@ -199,7 +201,10 @@ async fn sums_are_over_all_of_them() {
     assert_eq!(other["count"].as_u64().unwrap() + listed.len() as u64, 1_000);
 
     assert_eq!(of(1)["total"], CONNECTIONS);
-    assert_eq!(of(1)["by_state"], json!({"opening": 0, "open": 66_666, "closed": 0, "failed": 33_334, "listening": 0}));
+    assert_eq!(
+        of(1)["by_state"],
+        json!({"opening": 0, "open": 66_666, "closed": 0, "failed": 33_334, "listening": 0})
+    );
     assert!(of(1)["next_cursor"].is_string());
 
     assert_eq!(of(2)["connections"], CONNECTIONS);

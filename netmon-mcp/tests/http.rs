@@ -141,7 +141,8 @@ fn both_generations_are_answered_at_one_address() {
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
         "io.modelcontextprotocol/clientCapabilities": {},
     });
-    let headers = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: get_network_summary\r\n";
+    let headers =
+        "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: get_network_summary\r\n";
     let (status, body) = server.post(headers, &modern);
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"resultType\":\"complete\""), "{body}");
@@ -217,10 +218,8 @@ fn a_token_is_made_where_others_can_reach_it() {
 #[test]
 fn another_user_of_this_host_needs_the_token() {
     let server = Server::demo();
-    let script = format!(
-        "exec 3<>/dev/tcp/127.0.0.1/{}; printf '%s' \"$1\" >&3; cat <&3",
-        server.address.port()
-    );
+    let script =
+        format!("exec 3<>/dev/tcp/127.0.0.1/{}; printf '%s' \"$1\" >&3; cat <&3", server.address.port());
     let head = format!("POST /mcp HTTP/1.1\r\nHost: {}\r\n{}", server.address, ACCEPT);
     let ask = |user: &[&str]| {
         let mut command = Command::new("setpriv");

@@ -116,7 +116,10 @@ fn questions_about_connections_observe_with_progress_and_then_know_the_past() {
     for tool in ["list_connections", "analyze_patterns", "get_network_summary"] {
         let answer = client.answer(tool, json!({"since": "0.4s"}));
         assert!(answer["window"]["seconds"].as_f64().unwrap() >= 0.4, "{answer}");
-        assert!(answer["command"].as_str().unwrap().ends_with(" --since 0.4s --window 0.4s") || tool == "list_connections");
+        assert!(
+            answer["command"].as_str().unwrap().ends_with(" --since 0.4s --window 0.4s")
+                || tool == "list_connections"
+        );
     }
 }
 
@@ -149,7 +152,10 @@ fn twenty_calls_at_once_share_one_attachment() {
         let one = attachments(&client);
         let tokens: Vec<String> = (1..CALLS).map(|call| format!("call {call}")).collect();
         for token in &tokens {
-            client.request("tools/call", json!({"name": tool, "arguments": given, "_meta": {"progressToken": token}}));
+            client.request(
+                "tools/call",
+                json!({"name": tool, "arguments": given, "_meta": {"progressToken": token}}),
+            );
         }
         // All of them measure when each has told so.
         let mut begun = std::collections::BTreeSet::new();
@@ -270,7 +276,10 @@ fn without_privilege_totals_are_answered_and_the_rest_is_explained() {
     for tool in ["get_network_summary", "list_connections", "analyze_patterns"] {
         let result = client.call(tool, json!({"since": 0.2}));
         assert_eq!(result["isError"], false, "{result}");
-        assert!(!result["structuredContent"]["coverage"]["missing_hooks"].as_array().unwrap().is_empty(), "{result}");
+        assert!(
+            !result["structuredContent"]["coverage"]["missing_hooks"].as_array().unwrap().is_empty(),
+            "{result}"
+        );
         let size = result.to_string().len();
         assert!(size < 8 * 1024, "{tool}: {size} bytes");
     }

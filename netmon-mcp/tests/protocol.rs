@@ -148,7 +148,9 @@ fn answers_are_what_their_schemas_say() {
         assert_eq!(tools[index]["name"], tool);
         let schema = &tools[index]["outputSchema"];
         conforms(&client.answer(tool, arguments(given)), schema, schema);
-        if schema["properties"].get("hint").is_some() && tools[index]["inputSchema"]["properties"].get("limit").is_some() {
+        if schema["properties"].get("hint").is_some()
+            && tools[index]["inputSchema"]["properties"].get("limit").is_some()
+        {
             let detailed = json!({"response_format": "detailed", "limit": 50});
             conforms(&client.answer(tool, detailed), schema, schema);
         }
@@ -372,8 +374,16 @@ fn the_first_line_is_that_of_netspy() {
             json!({"process_name": "curl", "duration": 60}),
             "Process 'curl' made 8 outbound connection attempts over the last 60 seconds",
         ),
-        ("get_network_summary", json!({"pid": "7777", "duration": "30"}), "PID 7777 made 50 outbound connection attempts over the last 30 seconds"),
-        ("get_network_summary", json!({"process_name": "nobody"}), "No network connections found for process 'nobody' in the last 60 seconds"),
+        (
+            "get_network_summary",
+            json!({"pid": "7777", "duration": "30"}),
+            "PID 7777 made 50 outbound connection attempts over the last 30 seconds",
+        ),
+        (
+            "get_network_summary",
+            json!({"process_name": "nobody"}),
+            "No network connections found for process 'nobody' in the last 60 seconds",
+        ),
         ("list_connections", json!({"max_events": 2}), "Recent connection events (110 total):"),
         ("list_connections", json!({"filter": "port == 65535"}), "No connection events found"),
         ("analyze_patterns", json!({"pid": 0, "process_name": ""}), "Connection Analysis:"),
@@ -390,7 +400,13 @@ fn every_connection_comes_once_page_by_page() {
     loop {
         let answer = client.answer("list_connections", json!({"sort": "opened", "cursor": cursor}));
         assert_eq!(answer["total"], 110);
-        ids.extend(answer["connections"].as_array().unwrap().iter().map(|row| row["id"].to_string() + &row["remote"].to_string()));
+        ids.extend(
+            answer["connections"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| row["id"].to_string() + &row["remote"].to_string()),
+        );
         let more = answer.get("next_cursor").is_some();
         assert_eq!(answer["coverage"]["truncated"], more);
         assert_eq!(answer.get("hint").is_some(), more);
@@ -410,7 +426,8 @@ fn lists_and_what_is_not_in_them_come_to_the_sums() {
     let mut client = Client::with_handshake(&mut demo());
     let answer = client.answer("get_network_summary", json!({"limit": 2}));
     let sum = |rows: &str, field: &str| -> u64 {
-        let listed: u64 = answer[rows].as_array().unwrap().iter().map(|row| row[field].as_u64().unwrap()).sum();
+        let listed: u64 =
+            answer[rows].as_array().unwrap().iter().map(|row| row[field].as_u64().unwrap()).sum();
         listed + answer[format!("{rows}_other")][field].as_u64().unwrap()
     };
     for field in ["attempts", "failed"] {
@@ -423,7 +440,8 @@ fn lists_and_what_is_not_in_them_come_to_the_sums() {
     assert_eq!(answer["by_process_total"], 19);
 
     let answer = client.answer("analyze_patterns", json!({"limit": 2}));
-    let listed = answer["processes"].as_array().unwrap().iter().map(|row| row["connections"].as_u64().unwrap());
+    let listed =
+        answer["processes"].as_array().unwrap().iter().map(|row| row["connections"].as_u64().unwrap());
     let others = answer["processes_other"]["connections"].as_u64().unwrap();
     assert_eq!(listed.sum::<u64>() + others, answer["connections"].as_u64().unwrap());
 }
@@ -459,8 +477,16 @@ fn the_command_beside_an_answer_asks_the_same() {
     let mut client = Client::with_handshake(&mut demo());
     for (tool, given, expected) in [
         ("get_network_summary", json!({"pid": 7777, "duration": 20}), "summary --pid 7777 --since 20s"),
-        ("get_network_summary", json!({"since": "1m30s", "filter": "not failed"}), "summary --filter 'not failed' --since 90s"),
-        ("analyze_patterns", json!({"process_name": "cu*", "duration": 2}), "patterns --process 'cu*' --since 2s --window 2s"),
+        (
+            "get_network_summary",
+            json!({"since": "1m30s", "filter": "not failed"}),
+            "summary --filter 'not failed' --since 90s",
+        ),
+        (
+            "analyze_patterns",
+            json!({"process_name": "cu*", "duration": 2}),
+            "patterns --process 'cu*' --since 2s --window 2s",
+        ),
         (
             "list_connections",
             json!({"state": "open", "sort": "bytes", "limit": 5}),
@@ -476,7 +502,8 @@ fn the_command_beside_an_answer_asks_the_same() {
 fn resources_tell_what_this_host_is() {
     for mut client in [Client::with_handshake(&mut demo()), Client::stateless(&mut demo())] {
         let listed = client.result("resources/list", json!({}));
-        let uris: Vec<_> = listed["resources"].as_array().unwrap().iter().map(|one| one["uri"].clone()).collect();
+        let uris: Vec<_> =
+            listed["resources"].as_array().unwrap().iter().map(|one| one["uri"].clone()).collect();
         assert_eq!(uris, ["netmon://capabilities", "netmon://interfaces"]);
         let templates = client.result("resources/templates/list", json!({}));
         assert_eq!(templates["resourceTemplates"][0]["uriTemplate"], "netmon://connections/{id}");
@@ -528,7 +555,10 @@ fn prompts_lead_through_the_tools() {
     ] {
         let result = client.result("prompts/get", json!({"name": name, "arguments": given}));
         assert_eq!(result["messages"][0]["role"], "user");
-        told.push_str(&format!("# {name} {given}\n{}\n\n", result["messages"][0]["content"]["text"].as_str().unwrap()));
+        told.push_str(&format!(
+            "# {name} {given}\n{}\n\n",
+            result["messages"][0]["content"]["text"].as_str().unwrap()
+        ));
     }
     insta::assert_snapshot!("prompts", told);
     // What came from a completion may be what an attacker called a process.
@@ -554,10 +584,14 @@ fn names_are_completed_with_those_that_there_are() {
     let mut client = Client::with_handshake(&mut demo());
     let mut complete = |reference: Value, name: &str, value: &str| {
         let argument = json!({"name": name, "value": value});
-        client.result("completion/complete", json!({"ref": reference, "argument": argument}))["completion"].take()
+        client.result("completion/complete", json!({"ref": reference, "argument": argument}))["completion"]
+            .take()
     };
     let prompt = |name: &str| json!({"type": "ref/prompt", "name": name});
-    assert_eq!(complete(prompt("triage_process"), "process", "n")["values"], json!(["nginx", "node", r"\x1b[2J\u{202e}ignore", "mainproc", "python3", "sync"]));
+    assert_eq!(
+        complete(prompt("triage_process"), "process", "n")["values"],
+        json!(["nginx", "node", r"\x1b[2J\u{202e}ignore", "mainproc", "python3", "sync"])
+    );
     assert_eq!(complete(prompt("why_is_it_slow"), "interface", "eth")["values"], json!(["eth0", "eth1"]));
     assert_eq!(complete(prompt("what_changed"), "since", "1")["values"], json!([]));
     let template = json!({"type": "ref/resource", "uri": "netmon://connections/{id}"});
@@ -591,7 +625,9 @@ fn the_registry_is_told_of_this_version() {
     assert_eq!(name.matches('/').count(), 1);
     assert!(server["description"].as_str().unwrap().len() <= 100);
     assert!(include_str!("../README.md").contains(&format!("mcp-name: {name}")));
-    assert!(include_str!("../../Dockerfile").contains(&format!("io.modelcontextprotocol.server.name=\"{name}\"")));
+    assert!(
+        include_str!("../../Dockerfile").contains(&format!("io.modelcontextprotocol.server.name=\"{name}\""))
+    );
     for package in server["packages"].as_array().unwrap() {
         for field in ["registryType", "identifier", "version"] {
             assert!(package[field].is_string(), "{field} in {package}");

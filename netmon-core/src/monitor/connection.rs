@@ -365,7 +365,9 @@ impl Connection {
             last_seen_at: None,
             packets: None,
             // Of one that began in the window it is the same.
-            window_payload_bytes: self.window_payload_bytes.filter(|_| self.window_payload_bytes != self.payload_bytes),
+            window_payload_bytes: self
+                .window_payload_bytes
+                .filter(|_| self.window_payload_bytes != self.payload_bytes),
             community_id: None,
             ..self
         }

@@ -247,7 +247,8 @@ fn read_key(text: &str) -> Option<Option<Key<String>>> {
 }
 
 fn question(request: &ConnectionsRequest) -> u64 {
-    let bare = ConnectionsRequest { limit: None, cursor: None, most_bytes: None, brief: false, ..request.clone() };
+    let bare =
+        ConnectionsRequest { limit: None, cursor: None, most_bytes: None, brief: false, ..request.clone() };
     // It is made of numbers, texts and lists, which always can be written.
     hash(&serde_json::to_string(&bare).unwrap_or_default())
 }

@@ -555,7 +555,8 @@ impl Sums {
             by_process_other: all_processes.without(by_process.iter().map(ProcessSummary::counts)),
             by_process,
             by_destination_total,
-            by_destination_other: all_destinations.without(by_destination.iter().map(DestinationSummary::counts)),
+            by_destination_other: all_destinations
+                .without(by_destination.iter().map(DestinationSummary::counts)),
             by_destination,
             by_error_total,
             by_error,

@@ -256,7 +256,10 @@ mod tests {
         assert_eq!(asks("localhost:1", Some("http://localhost:1"), None, true), Ok(()));
         assert_eq!(asks("localhost:1", Some("https://desk.example"), None, true), Ok(()));
         assert!(matches!(asks("evil.example", None, token, true), Err(Refusal::Forbidden(_))));
-        assert!(matches!(asks("localhost:1", Some("http://evil.example"), token, true), Err(Refusal::Forbidden(_))));
+        assert!(matches!(
+            asks("localhost:1", Some("http://evil.example"), token, true),
+            Err(Refusal::Forbidden(_))
+        ));
         assert!(matches!(asks("localhost:1", Some("null"), None, true), Err(Refusal::Forbidden(_))));
         assert!(matches!(asks("localhost:1", None, None, false), Err(Refusal::Unauthorized(_))));
         // A wrong token is no token, whoever presents it.

@@ -73,10 +73,8 @@ async fn accept(
     turns: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let turn = Arc::clone(turns).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, remote) = listener
-        .accept()
-        .await
-        .inspect_err(|error| tracing::warn!("cannot accept a connection: {error}"))?;
+    let (stream, remote) =
+        listener.accept().await.inspect_err(|error| tracing::warn!("cannot accept a connection: {error}"))?;
     Ok((stream, remote, turn))
 }
 
@@ -111,9 +109,14 @@ async fn connection(stream: TcpStream, remote: SocketAddr, site: Arc<Site>, stop
 }
 
 impl Site {
-    async fn answer(&self, request: Request<Incoming>, is_known: bool) -> Response<BoxBody<Bytes, Infallible>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        is_known: bool,
+    ) -> Response<BoxBody<Bytes, Infallible>> {
         let headers = Headers {
-            host: one(&request, header::HOST).or_else(|| request.uri().authority().map(http::uri::Authority::as_str)),
+            host: one(&request, header::HOST)
+                .or_else(|| request.uri().authority().map(http::uri::Authority::as_str)),
             origin: one(&request, header::ORIGIN),
             authorization: one(&request, header::AUTHORIZATION),
         };

@@ -29,14 +29,20 @@ const DESCRIPTION: &str = "\
 Top destinations, processes and protocols, and what stands out: frequent failures, bursts, beacons (regular intervals), \
 scans, new destinations; each with its numbers and thresholds. Untrusted data: `comm`, `host`.";
 
-const ARGUMENTS: &[&str] = &["pid", "process_name", "duration", "since", "filter", "limit", "response_format"];
+const ARGUMENTS: &[&str] =
+    &["pid", "process_name", "duration", "since", "filter", "limit", "response_format"];
 
 /// How many rows each list has by itself.
 const DEFAULT_ROWS: u64 = 5;
 
 fn tool() -> Tool {
-    super::read_only::<PatternsAnswer>(NAME, "Patterns in connections", DESCRIPTION, question::schema(ARGUMENTS))
-        .with_annotations(super::about_peers())
+    super::read_only::<PatternsAnswer>(
+        NAME,
+        "Patterns in connections",
+        DESCRIPTION,
+        question::schema(ARGUMENTS),
+    )
+    .with_annotations(super::about_peers())
 }
 
 async fn call(

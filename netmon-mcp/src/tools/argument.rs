@@ -66,7 +66,9 @@ fn number_in(value: &Value) -> Option<Value> {
     };
     match number.as_f64() {
         // Beyond, a float has no last digit, and is no number of anything here.
-        Some(float) if float.fract() == 0.0 && (0.0..9e15).contains(&float) => Some(Value::from(float as u64)),
+        Some(float) if float.fract() == 0.0 && (0.0..9e15).contains(&float) => {
+            Some(Value::from(float as u64))
+        }
         _ => Some(Value::Number(number)),
     }
 }
@@ -100,7 +102,9 @@ mod tests {
 
     #[test]
     fn a_time_may_be_seconds_or_words() {
-        for (value, expected) in [(json!(60), 60.0), (json!("60"), 60.0), (json!("1m30s"), 90.0), (json!(0.5), 0.5)] {
+        for (value, expected) in
+            [(json!(60), 60.0), (json!("60"), 60.0), (json!("1m30s"), 90.0), (json!(0.5), 0.5)]
+        {
             let read = seconds(&value, "since", "is a time").unwrap();
             assert_eq!(read, Some(Duration::from_secs_f64(expected)), "{value}");
         }

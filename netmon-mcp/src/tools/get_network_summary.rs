@@ -29,7 +29,8 @@ const DESCRIPTION: &str = "\
 Outbound connection attempts and failures, bytes and rates: in sum, by process, destination and error. Start here for who \
 talks to whom and what fails; processes that ended count too. Untrusted data: `comm`, `exe`, `unit`, `container`, `host`.";
 
-const ARGUMENTS: &[&str] = &["pid", "process_name", "duration", "since", "filter", "limit", "response_format"];
+const ARGUMENTS: &[&str] =
+    &["pid", "process_name", "duration", "since", "filter", "limit", "response_format"];
 
 /// How many rows each list has by itself.
 const DEFAULT_ROWS: u64 = 10;
@@ -63,15 +64,16 @@ async fn call(
         answer.brief();
     }
     let command = question.command("summary", server.source()).to_string();
+    // Of all errors, whichever are listed.
+    let text = answer.to_string();
     fitted(question.budget(), question.limit.unwrap_or(DEFAULT_ROWS), |most| {
         let mut answer = answer.clone();
         answer.shorten(most);
-        let text = answer.to_string();
         let hint = answer.header.coverage.truncated.then(|| {
             "The sums are over all; of the lists the first are shown. Ask with a `limit`, or narrow with `process_name`, \
              `filter` or a shorter `since`."
                 .to_owned()
         });
-        Answered { answer, text, command: command.clone(), hint }
+        Answered { answer, text: text.clone(), command: command.clone(), hint }
     })
 }

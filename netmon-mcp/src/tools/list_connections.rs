@@ -49,8 +49,13 @@ const DEFAULT_ROWS: u64 = 20;
 const ROWS_IN_TEXT: usize = 10;
 
 fn tool() -> Tool {
-    super::read_only::<ConnectionsAnswer>(NAME, "Connections, one by one", DESCRIPTION, question::schema(ARGUMENTS))
-        .with_annotations(super::about_peers())
+    super::read_only::<ConnectionsAnswer>(
+        NAME,
+        "Connections, one by one",
+        DESCRIPTION,
+        question::schema(ARGUMENTS),
+    )
+    .with_annotations(super::about_peers())
 }
 
 async fn call(

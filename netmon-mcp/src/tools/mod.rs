@@ -123,8 +123,11 @@ mod tests {
 
     #[test]
     fn every_name_means_one_tool() {
-        let names: Vec<&str> =
-            TOOLS.iter().flat_map(|entry| std::iter::once(&entry.name).chain(entry.aliases)).copied().collect();
+        let names: Vec<&str> = TOOLS
+            .iter()
+            .flat_map(|entry| std::iter::once(&entry.name).chain(entry.aliases))
+            .copied()
+            .collect();
         for name in &names {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
             assert!(named(name).is_some(), "{name}");

@@ -17,8 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{argument, command::Command};
 use crate::{
     call::{Budget, Failure, ask},
-    recording,
-    schema,
+    recording, schema,
     server::NetmonServer,
 };
 
@@ -173,7 +172,9 @@ impl Question {
         also: &[&str],
         past: Option<Duration>,
     ) -> Result<Self, Failure> {
-        if let Some(unknown) = given.keys().find(|name| !taken.contains(&name.as_str()) && !also.contains(&name.as_str())) {
+        if let Some(unknown) =
+            given.keys().find(|name| !taken.contains(&name.as_str()) && !also.contains(&name.as_str()))
+        {
             return Err(Failure::new(format!(
                 "{tool}: unknown argument `{}`, expected one of: {}",
                 CleanText::from(unknown.as_str()),
@@ -182,7 +183,8 @@ impl Question {
         }
         let arguments: Arguments = super::arguments(tool, given)?;
         let wrong = |text: String| Failure::new(format!("{tool}: {text}"));
-        let since = either(["since", "duration"], arguments.since, arguments.duration).map_err(wrong)?.or(past);
+        let since =
+            either(["since", "duration"], arguments.since, arguments.duration).map_err(wrong)?.or(past);
         if let Some(since) = since {
             check_window(since, LONGEST_PAST).map_err(|_| {
                 wrong(format!("`since` and `duration` may be 0.1 s to 7 days, not {}", units::seconds(since)))
@@ -250,7 +252,8 @@ impl Question {
         question: impl FnOnce(&Monitor, &Control<'_>) -> netmon_core::Result<A> + Send + 'static,
     ) -> Result<Result<A, (A, Vec<KnownProcess>)>, Failure> {
         let (window, since) = (self.window, self.since);
-        let process = Some(self.filter.clone()).filter(|filter| filter.pid.is_some() || filter.process.is_some());
+        let process =
+            Some(self.filter.clone()).filter(|filter| filter.pid.is_some() || filter.process.is_some());
         let kept = server.recording().clone();
         ask(server, context, move |monitor, control| {
             recording::recorded(monitor, &kept, since, window, control, || {
@@ -286,7 +289,11 @@ pub(super) struct KnownProcess {
 }
 
 /// Whether a process of this number and name has a socket now, or had a connection as far back as anything is known.
-fn is_known(monitor: &Monitor, process: &ConnectionFilter, control: &Control<'_>) -> netmon_core::Result<bool> {
+fn is_known(
+    monitor: &Monitor,
+    process: &ConnectionFilter,
+    control: &Control<'_>,
+) -> netmon_core::Result<bool> {
     let mut filter = ConnectionFilter::default();
     filter.pid = process.pid;
     filter.process.clone_from(&process.process);

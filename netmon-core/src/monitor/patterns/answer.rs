@@ -132,7 +132,9 @@ impl Names {
             (_, None) => "an unknown process".to_owned(),
             (Self::Told, Some(owner)) => owner.to_string(),
             (Self::LeftOut, Some(Owner { pid: Some(pid), .. })) => format!("pid {pid}"),
-            (Self::LeftOut, Some(owner)) => format!("{} processes of one name", units::count(owner.processes)),
+            (Self::LeftOut, Some(owner)) => {
+                format!("{} processes of one name", units::count(owner.processes))
+            }
         }
     }
 }
@@ -622,7 +624,11 @@ impl PatternDetail {
                 format!("{}: {}", share.protocol, units::counted(share.connections, "connection"))
             }
             Self::TopProcess(top) => {
-                format!("{}: {}", names.owner(top.process.as_ref()), units::counted(top.connections, "connection"))
+                format!(
+                    "{}: {}",
+                    names.owner(top.process.as_ref()),
+                    units::counted(top.connections, "connection")
+                )
             }
         }
     }
