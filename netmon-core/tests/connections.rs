@@ -1163,7 +1163,8 @@ fn what_is_cut_from_a_summary_is_counted_as_others() {
     let facts = (0..30).map(|number| {
         let mut fact = failed(tcp(u64::from(number) + 1, 950), 951, 111);
         fact.process = process(number + 1, "many");
-        fact.remote = Some(SocketAddr::from(([192, 0, 2, 1], 1_000 + u16::try_from(number).unwrap())));
+        fact.remote =
+            Some(std::net::SocketAddr::from(([192, 0, 2, 1], 1_000 + u16::try_from(number).unwrap())));
         fact
     });
     let mut answer = sum_up(Memory::recorded(facts), 60);
