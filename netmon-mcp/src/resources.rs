@@ -66,7 +66,7 @@ pub(crate) async fn read(
                 )
             })?;
             let id: ConnectionId =
-                id.parse().map_err(|wrong: String| unknown(uri, &CleanText::from(wrong).to_string()))?;
+                id.parse().map_err(|wrong: String| unknown(uri, CleanText::from(wrong).as_str()))?;
             let found = ask(server, context, move |monitor, control| connection(monitor, id, control)).await;
             match found {
                 Ok(Some(value)) => Ok(value),

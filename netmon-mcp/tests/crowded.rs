@@ -48,7 +48,7 @@ impl Crowd {
             .collect();
         let fact = |number: u64| {
             let local = SocketAddr::from(([0x2001, 0xdb8, 1, 2, 3, 4, 5, 6], 40_000));
-            let failed = number % 3 == 0;
+            let failed = number.is_multiple_of(3);
             let state = if failed { ConnectionState::Failed } else { ConnectionState::Open };
             let mut fact = ConnectionFact::new(number + 1, Protocol::Tcp, state, local);
             fact.direction = ConnectionDirection::Outbound;
