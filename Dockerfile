@@ -25,5 +25,7 @@ FROM gcr.io/distroless/cc-debian12
 COPY --from=build /out/bin/ /usr/bin/
 COPY --from=build /out/lib/ /usr/lib/
 COPY --from=build /src/netmon-daemon/netmond.toml /etc/netmon/netmond.toml
+# By which the MCP registry knows that the image is what netmon-mcp/server.json names.
+LABEL io.modelcontextprotocol.server.name="io.github.netmon/netmon-mcp"
 # Root without capabilities but those that are added: an ordinary user could not have them here.
 ENTRYPOINT ["/usr/bin/netmond"]

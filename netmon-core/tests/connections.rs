@@ -1127,3 +1127,63 @@ fn a_summary_of_a_million_connections_is_quick() {
     summary_of("1,000 processes, 10,000 destinations", 10_000, 1_000);
     summary_of("1,000 processes, 1,000,000 destinations", 1_000_000, 1_000);
 }
+
+#[test]
+fn a_page_is_as_long_as_its_bytes_and_the_next_goes_on() {
+    let facts = || (0..30).map(|number| tcp(number + 1, 950 + number));
+    let mut request = last(60);
+    request.most_bytes = Some(2_000);
+    let mut seen = Vec::new();
+    loop {
+        let answer = ask(Memory::recorded(facts()), &request);
+        let size = serde_json::to_string(&answer.connections).unwrap().len();
+        assert!(size <= 2_001 && answer.total == 30, "{size} bytes of {}", answer.total);
+        assert_eq!(answer.header.coverage.truncated, answer.next_cursor.is_some());
+        seen.extend(cookies(&answer));
+        request.cursor = answer.next_cursor;
+        if request.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=30).rev().collect::<Vec<u64>>());
+
+    // One row comes however long it is, and how much of it is told may change from page to page.
+    request.most_bytes = Some(1);
+    let first = ask(Memory::recorded(facts()), &request);
+    assert_eq!(cookies(&first), [30]);
+    request.cursor = first.next_cursor;
+    request.brief = true;
+    let second = ask(Memory::recorded(facts()), &request);
+    assert_eq!(cookies(&second), [29]);
+    assert!(second.connections[0].community_id.is_none() && second.connections[0].process.is_some());
+}
+
+#[test]
+fn what_is_cut_from_a_summary_is_counted_as_others() {
+    let facts = (0..30).map(|number| {
+        let mut fact = failed(tcp(u64::from(number) + 1, 950), 951, 111);
+        fact.process = process(number + 1, "many");
+        fact.remote =
+            Some(std::net::SocketAddr::from(([192, 0, 2, 1], 1_000 + u16::try_from(number).unwrap())));
+        fact
+    });
+    let mut answer = sum_up(Memory::recorded(facts), 60);
+    let other =
+        |count| serde_json::json!({"count": count, "attempts": count, "failed": count, "connections": count});
+    assert_eq!(serde_json::to_value(answer.by_process_other).unwrap(), other(10));
+    answer.shorten(4);
+    assert_eq!((answer.by_process.len(), answer.by_destination.len()), (4, 4));
+    assert_eq!(serde_json::to_value(answer.by_process_other).unwrap(), other(26));
+    assert_eq!(serde_json::to_value(answer.by_destination_other).unwrap(), other(26));
+    assert!(answer.header.coverage.truncated);
+    assert_eq!(answer.total_attempts, 30);
+}
+
+#[test]
+fn a_summary_that_is_short_enough_is_left_as_it_is() {
+    let mut answer = sum_up(Memory::recorded([tcp(1, 950)]), 60);
+    let before = answer.clone();
+    answer.shorten(1);
+    assert_eq!(answer, before);
+    assert!(before.by_process_other.is_none() && !before.header.coverage.truncated);
+}

@@ -450,6 +450,35 @@ fn a_scan_of_fifty_ports_is_found() {
     assert!(answer.to_string().contains(
         "\n  Scan: nmap (pid 66) tried 50 tcp ports of 198.51.100.3 within 2.45 s, 50 without success"
     ));
+    // For readers who may take a name for an instruction.
+    let text = format!("{answer:#}");
+    assert!(text.contains("\n  Scan: pid 66 tried 50 tcp ports") && !text.contains("nmap"), "{text}");
+}
+
+#[test]
+fn what_is_cut_from_patterns_is_counted_as_others() {
+    let facts = (0..30_u16).flat_map(|port| {
+        (0..6).map(move |attempt| {
+            refused(f64::from(attempt), &process(u32::from(port) + 1, "many"), host(3), port)
+        })
+    });
+    let mut answer = patterns(facts.collect(), 60);
+    assert_eq!((answer.destinations.len(), answer.distinct_destinations), (20, 30));
+    let other = answer.destinations_other.unwrap();
+    assert_eq!((other.count, other.connections, other.failed), (10, 60, 60));
+    answer.shorten(4);
+    let other = answer.processes_other.unwrap();
+    assert_eq!((answer.processes.len(), other.count, other.connections), (4, 26, 156));
+    assert_eq!(answer.failures.len(), 4);
+    assert!(answer.header.coverage.truncated);
+    assert!(
+        answer
+            .header
+            .coverage
+            .warnings
+            .iter()
+            .any(|text| text.ends_with("more frequent failures are not shown"))
+    );
 }
 
 #[test]

@@ -51,14 +51,7 @@ impl std::str::FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let port = text.strip_prefix(':').unwrap_or(text);
-        if let Ok(port) = port.parse::<u16>() {
-            return Ok(Self(([127, 0, 0, 1], port).into()));
-        }
-        let text = text.replacen("localhost:", "127.0.0.1:", 1);
-        text.parse().map(Self).map_err(|_| {
-            format!("{text:?} is no address to listen at; write it like 127.0.0.1:7070, [::1]:7070 or :7070")
-        })
+        netmon_mcp::http::listen_address(text).map(Self)
     }
 }
 

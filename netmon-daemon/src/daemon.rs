@@ -11,12 +11,12 @@ use netmon_core::{
     Cancel, Error, ErrorKind, Monitor,
     source::{Observation, ScopedSource, Source, SourceChoice, live::LiveSource, replay::ReplaySource},
 };
-use netmon_mcp::{HttpService, NetmonServer};
+use netmon_mcp::{HttpService, NetmonServer, http::Token};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    access::{Access, Caller, Client, Token},
+    access::{Access, Caller, Client},
     config::Config,
     reply::Refusal,
     routes::metrics::Before,

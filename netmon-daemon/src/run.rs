@@ -2,6 +2,7 @@
 
 use std::{os::unix::net::UnixListener as StdUnixListener, sync::Arc, time::Duration};
 
+use netmon_mcp::http::Token;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -9,7 +10,6 @@ use tokio::{
 };
 
 use crate::{
-    access::Token,
     config::Config,
     daemon::Daemon,
     listen::{self, Socket},

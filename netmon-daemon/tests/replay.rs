@@ -381,7 +381,10 @@ fn assistants_are_answered_in_both_generations_of_their_protocol() {
     let (_, tools) = mcp(&daemon, new, list);
     let names: Vec<_> =
         tools["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
-    assert_eq!(names, ["capabilities", "network-monitor"]);
+    assert_eq!(
+        names,
+        ["analyze_patterns", "capabilities", "get_network_summary", "list_connections", "network-monitor"]
+    );
 
     let (reply, _) = mcp(&daemon, old, &"x".repeat(70_000));
     assert_eq!(reply.problem()["status"], 413);

@@ -11,6 +11,7 @@ use rmcp::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::spawn_blocking,
@@ -20,17 +21,31 @@ use crate::server::NetmonServer;
 
 /// The most text of a result. Answers stay far below; an error may have to list a thousand interfaces.
 const MAX_TEXT: usize = 4_000;
+/// What is in the lists of an answer at most, whatever is asked for.
+const LONGEST_LIST: usize = 200;
 
 /// Why a call has no answer, in words for whoever asked: what is wrong, what there is to choose from, what to do next.
 #[derive(Debug)]
-pub(crate) struct Failure(pub(crate) String);
+pub(crate) struct Failure {
+    pub(crate) text: String,
+    /// What there is to choose from, where its names were chosen by others: as JSON, in fields of their own.
+    pub(crate) data: Option<Value>,
+}
+
+impl Failure {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), data: None }
+    }
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = error.with_cause();
         match error.hint().or_else(|| next_step(&error).map(str::to_owned)) {
-            Some(hint) => Self(format!("{text}. {hint}")),
-            None => Self(text),
+            // A filter is shown with the place where it is wrong.
+            Some(hint) if text.contains('\n') => Self::new(format!("{text}\n{hint}")),
+            Some(hint) => Self::new(format!("{text}. {hint}")),
+            None => Self::new(text),
         }
     }
 }
@@ -41,24 +56,53 @@ fn next_step(error: &Error) -> Option<&'static str> {
             Some("Name one of these, or leave `interface` out to measure the default route's.")
         }
         ErrorKind::InterfaceGone => Some("Call again, without `interface` to measure the default route's."),
-        ErrorKind::Kernel => Some("Call `capabilities` to see what works here."),
+        ErrorKind::Kernel | ErrorKind::NotInSource => Some("Call `capabilities` to see what works here."),
+        ErrorKind::Filter => Some(
+            "Write it like: failed and remote in 10.0.0.0/8 and not port == 443; or process == curl; or bytes > 1MB",
+        ),
         _ => None,
     }
 }
 
 impl From<Failure> for CallToolResult {
-    fn from(Failure(text): Failure) -> Self {
-        Self::error(vec![ContentBlock::text(bounded(text))])
+    fn from(Failure { text, data }: Failure) -> Self {
+        let mut content = vec![ContentBlock::text(bounded(text, MAX_TEXT))];
+        content.extend(data.map(|data| ContentBlock::text(data.to_string())));
+        Self::error(content)
     }
 }
 
-/// An answer, and how to get it without an assistant.
+/// How long a result may be, as JSON.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    whole: usize,
+    /// What of it single rows may take.
+    pub(crate) rows: u64,
+}
+
+impl Budget {
+    /// About 2,000 tokens.
+    pub(crate) const DEFAULT: Self = Self { whole: 8 * 1024, rows: 4_600 };
+    /// Never more.
+    pub(crate) const MOST: Self = Self { whole: 20_000, rows: 12_000 };
+    /// The id, who answered, and the brackets around everything.
+    const ENVELOPE: usize = 512;
+}
+
+/// An answer, how to get more, and how to get it without an assistant.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Answered<A> {
+pub(crate) struct Answered<A> {
     #[serde(flatten)]
-    answer: A,
-    /// The command line that asks the same, quoted for a shell.
-    command: String,
+    pub(crate) answer: A,
+    /// What comes first in the text.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) text: String,
+    /// The command line of netmon-cli that asks the same.
+    pub(crate) command: String,
+    /// What to ask next where rows were left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
 }
 
 /// The schema of an answer as [`answered`] sends it.
@@ -67,22 +111,56 @@ pub(crate) fn output_schema<A: JsonSchema>() -> serde_json::Map<String, serde_js
 }
 
 /// The result that carries an answer: a digest as text, everything as structure.
-pub(crate) fn answered<A: Answer>(answer: A, command: String) -> Result<CallToolResult, Failure> {
-    let mut text = answer.to_string();
-    for note in answer.notes() {
-        text.push_str("\nnote: ");
-        text.push_str(&note);
-    }
-    let structured = serde_json::to_value(Answered { answer, command })
-        .map_err(|error| Failure(format!("the answer cannot be written as JSON: {error}")))?;
-    let mut result = CallToolResult::success(vec![ContentBlock::text(bounded(text))]);
-    result.structured_content = Some(structured);
+pub(crate) fn answered<A: Answer>(answered: Answered<A>, budget: Budget) -> Result<CallToolResult, Failure> {
+    let (result, _) = result(answered, budget)?;
     Ok(result)
 }
 
-fn bounded(mut text: String) -> String {
-    if text.len() > MAX_TEXT {
-        let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+/// The result with as many rows as the budget allows, up to so many.
+pub(crate) fn fitted<A: Answer>(
+    budget: Budget,
+    most: u64,
+    shortened: impl Fn(usize) -> Answered<A>,
+) -> Result<CallToolResult, Failure> {
+    let mut most = usize::try_from(most).unwrap_or(usize::MAX).min(LONGEST_LIST);
+    loop {
+        let (result, size) = result(shortened(most), budget)?;
+        if size <= budget.whole || most <= 1 {
+            return Ok(result);
+        }
+        most = (most * 3 / 4).max(1);
+    }
+}
+
+/// The result, and how long it is as JSON.
+fn result<A: Answer>(answered: Answered<A>, budget: Budget) -> Result<(CallToolResult, usize), Failure> {
+    let unwritable = |error| Failure::new(format!("the answer cannot be written as JSON: {error}"));
+    let mut text = bounded(answered.text.clone(), MAX_TEXT);
+    if let Some(hint) = &answered.hint {
+        text.push_str("\nnext: ");
+        text.push_str(hint);
+    }
+    let notes = answered.answer.notes();
+    let structured = serde_json::to_value(&answered).map_err(unwritable)?;
+    // All of them are in the structure too.
+    for (index, note) in notes.iter().enumerate() {
+        if index > 0 && text.len() + note.len() > budget.whole / 6 {
+            let left = notes.len() - index;
+            text.push_str(&format!("\nnote: {left} more in `coverage`"));
+            break;
+        }
+        text.push_str("\nnote: ");
+        text.push_str(&bounded(note.clone(), MAX_TEXT));
+    }
+    let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+    result.structured_content = Some(structured);
+    let size = serde_json::to_string(&result).map_err(unwritable)?.len() + Budget::ENVELOPE;
+    Ok((result, size))
+}
+
+fn bounded(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
         text.truncate(end);
         text.push('…');
     }
@@ -113,7 +191,7 @@ pub(crate) async fn ask<A: Send + 'static>(
     tokio::select! {
         answer = both => match answer {
             Ok(answer) => Ok(answer?),
-            Err(error) => Err(Failure(format!("netmon failed, which is a fault in it: {error}"))),
+            Err(error) => Err(Failure::new(format!("netmon failed, which is a fault in it: {error}"))),
         },
         never = cancel_when_unwanted(server, context, &cancel.0) => match never {},
     }
@@ -177,9 +255,9 @@ mod tests {
 
     #[test]
     fn text_is_cut_between_characters() {
-        let text = bounded("ü".repeat(MAX_TEXT));
+        let text = bounded("ü".repeat(MAX_TEXT), MAX_TEXT);
         assert_eq!(text.chars().count(), MAX_TEXT / 2 + 1);
         assert!(text.ends_with("ü…"));
-        assert_eq!(bounded("short".to_owned()), "short");
+        assert_eq!(bounded("short".to_owned(), MAX_TEXT), "short");
     }
 }

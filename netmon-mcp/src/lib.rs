@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod completions;
 #[cfg(feature = "http")]
-mod http;
+pub mod http;
+mod prompts;
+mod recording;
+mod resources;
 mod schema;
 mod serve;
 mod server;

@@ -14,9 +14,11 @@ pub(crate) fn of_input<T: JsonSchema>() -> Object {
     generate::<T>(settings)
 }
 
-/// The schema of what a tool answers.
+/// The schema of what a tool answers: every client pays for it in every conversation, so it has names, types and choices,
+/// and no more.
 pub(crate) fn of_output<T: JsonSchema>() -> Object {
-    generate::<T>(SchemaSettings::draft2020_12().for_serialize())
+    let schema = generate::<T>(SchemaSettings::draft2020_12().for_serialize());
+    Slim::of(schema)
 }
 
 fn generate<T: JsonSchema>(settings: SchemaSettings) -> Object {
@@ -28,6 +30,8 @@ fn generate<T: JsonSchema>(settings: SchemaSettings) -> Object {
     // The name and comment of a Rust type; the tool has its own.
     schema.remove("title");
     schema.remove("description");
+    // The dialect that MCP has by default.
+    schema.remove("$schema");
     // MCP wants an object with properties at the root, even where there are none.
     schema.entry("properties").or_insert_with(|| Value::Object(Object::new()));
     schema
@@ -102,6 +106,121 @@ fn on_one_line(schema: &mut Object) {
     }
 }
 
+/// A schema that is as short as it can be and still says what there is.
+struct Slim {
+    definitions: Object,
+    /// Objects that are there more than once, and so are told of once.
+    shared: Object,
+}
+
+impl Slim {
+    /// Deeper objects are objects, of which no more is said.
+    const DEPTH: usize = 2;
+    /// What every answer has, and the instructions tell of.
+    const EXPLAINED: &str = "Coverage";
+    /// What a client may count on.
+    const ALWAYS: &[&str] = &["host", "window", "coverage", "command"];
+
+    fn of(mut schema: Object) -> Object {
+        let definitions = match schema.remove("$defs") {
+            Some(Value::Object(definitions)) => definitions,
+            _ => Object::new(),
+        };
+        let mut slim = Self { definitions, shared: Object::new() };
+        let mut schema = slim.object(&schema, 0);
+        schema.insert("required".to_owned(), Value::from(Self::ALWAYS));
+        let names = slim.shared.keys();
+        let single: Vec<String> = names.filter(|name| slim.uses(&schema, name) == 1).cloned().collect();
+        let mut kept = slim.shared;
+        for name in single {
+            let Some(definition) = kept.remove(&name) else { continue };
+            inline(&mut schema, &name, &definition);
+            inline(&mut kept, &name, &definition);
+        }
+        if !kept.is_empty() {
+            schema.insert("$defs".to_owned(), Value::Object(kept));
+        }
+        schema
+    }
+
+    /// How often a shared definition is referred to.
+    fn uses(&self, schema: &Object, name: &str) -> usize {
+        let reference = Value::from(format!("#/$defs/{name}")).to_string();
+        let count = |object: &Object| Value::Object(object.clone()).to_string().matches(&reference).count();
+        count(schema) + count(&self.shared)
+    }
+
+    fn object(&mut self, schema: &Object, depth: usize) -> Object {
+        let mut slim = Object::new();
+        for (key, value) in schema {
+            match (key.as_str(), value) {
+                ("type" | "enum" | "deprecated", value) => {
+                    slim.insert(key.clone(), value.clone());
+                }
+                ("properties", Value::Object(properties)) => {
+                    let properties = properties
+                        .iter()
+                        .map(|(name, property)| (name.clone(), self.any(property, depth)))
+                        .collect();
+                    slim.insert(key.clone(), Value::Object(properties));
+                }
+                ("items" | "additionalProperties", Value::Object(_)) => {
+                    slim.insert(key.clone(), self.any(value, depth));
+                }
+                ("anyOf" | "oneOf", Value::Array(choices)) => {
+                    let choices = choices.iter().map(|choice| self.any(choice, depth)).collect();
+                    slim.insert(key.clone(), Value::Array(choices));
+                }
+                _ => {}
+            }
+        }
+        slim
+    }
+
+    fn any(&mut self, schema: &Value, depth: usize) -> Value {
+        let Value::Object(schema) = schema else { return schema.clone() };
+        let name = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+        let Some(name) = name.map(str::to_owned) else { return Value::Object(self.object(schema, depth)) };
+        let Some(Value::Object(definition)) = self.definitions.get(&name).cloned() else {
+            return Value::Object(Object::new());
+        };
+        if definition.get("type").is_none_or(|kind| kind != "object") {
+            let scalar = self.object(&definition, depth);
+            // Long lists of names tell more elsewhere: in what a person reads.
+            let few = scalar.get("enum").and_then(Value::as_array).is_none_or(|names| names.len() <= 8);
+            return Value::Object(if few { scalar } else { only_type(&scalar) });
+        }
+        if depth >= Self::DEPTH || name == Self::EXPLAINED {
+            return Value::Object(only_type(&definition));
+        }
+        if !self.shared.contains_key(&name) {
+            let slim = self.object(&definition, depth + 1);
+            self.shared.insert(name.clone(), Value::Object(slim));
+        }
+        Value::Object(Object::from_iter([("$ref".to_owned(), format!("#/$defs/{name}").into())]))
+    }
+}
+
+fn only_type(schema: &Object) -> Object {
+    schema.iter().filter(|(key, _)| *key == "type").map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Puts a definition in the place of what refers to it.
+fn inline(schema: &mut Object, name: &str, definition: &Value) {
+    fn walk(value: &mut Value, reference: &str, definition: &Value) {
+        match value {
+            Value::Object(object) if object.get("$ref").is_some_and(|found| found == reference) => {
+                *value = definition.clone();
+            }
+            Value::Object(object) => object.values_mut().for_each(|value| walk(value, reference, definition)),
+            Value::Array(values) => values.iter_mut().for_each(|value| walk(value, reference, definition)),
+            _ => {}
+        }
+    }
+    let reference = format!("#/$defs/{name}");
+    schema.values_mut().for_each(|value| walk(value, &reference, definition));
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -143,7 +262,6 @@ mod tests {
                 assert!(!text.contains(refused), "{refused} in {text}");
             }
             assert!(text.contains(r#""enum":["One","Two"]"#), "{text}");
-            assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         }
     }
 

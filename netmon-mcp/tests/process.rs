@@ -101,7 +101,86 @@ fn attachments(client: &Client) -> usize {
 }
 
 #[test]
+fn questions_about_connections_observe_with_progress_and_then_know_the_past() {
+    let mut client = Client::with_handshake(&mut program());
+    let id = client.begin_timed("get_network_summary", json!({"duration": 0.5}));
+    let result = client.response(id)["result"].take();
+    assert_eq!(result["isError"], false, "{result}");
+    let seconds = result["structuredContent"]["window"]["seconds"].as_f64().unwrap();
+    assert!((0.49..20.0).contains(&seconds), "{seconds}");
+    let steps: Vec<_> =
+        client.notifications.iter().map(|message| message["params"]["progress"].as_f64().unwrap()).collect();
+    assert!(steps.windows(2).all(|pair| pair[0] < pair[1]) && steps.len() >= 2, "{steps:?}");
+
+    // It went on recording: the next one is about a past at least as long, and takes no time.
+    for tool in ["list_connections", "analyze_patterns", "get_network_summary"] {
+        let answer = client.answer(tool, json!({"since": "0.4s"}));
+        assert!(answer["window"]["seconds"].as_f64().unwrap() >= 0.4, "{answer}");
+        assert!(
+            answer["command"].as_str().unwrap().ends_with(" --since 0.4s --window 0.4s")
+                || tool == "list_connections"
+        );
+    }
+}
+
+#[test]
+fn a_cancelled_question_about_connections_leaves_nothing_attached() {
+    for mut client in [Client::with_handshake(&mut program()), Client::stateless(&mut program())] {
+        for tool in ["get_network_summary", "list_connections", "analyze_patterns"] {
+            let id = client.begin_timed(tool, json!({"since": "60s"}));
+            let cancelled = json!({"requestId": id});
+            client.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled}));
+            let deadline = Instant::now() + AT_ONCE;
+            while attachments(&client) > 0 {
+                assert!(Instant::now() < deadline, "{tool} is still attached");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let next = client.begin_call("capabilities", json!({}));
+        assert_eq!(client.response(next)["result"]["isError"], false);
+    }
+}
+
+#[test]
+fn twenty_calls_at_once_share_one_attachment() {
+    const CALLS: usize = 20;
+    for (tool, given) in
+        [("network-monitor", loopback(60.0)), ("get_network_summary", json!({"duration": 60}))]
+    {
+        let mut client = Client::with_handshake(&mut program());
+        client.begin_timed(tool, given.clone());
+        let one = attachments(&client);
+        let tokens: Vec<String> = (1..CALLS).map(|call| format!("call {call}")).collect();
+        for token in &tokens {
+            client.request(
+                "tools/call",
+                json!({"name": tool, "arguments": given, "_meta": {"progressToken": token}}),
+            );
+        }
+        // All of them measure when each has told so.
+        let mut begun = std::collections::BTreeSet::new();
+        while begun.len() < tokens.len() {
+            let message = client.next();
+            assert_eq!(message["method"], "notifications/progress", "{message}");
+            let token = message["params"]["progressToken"].as_str().unwrap().to_owned();
+            if tokens.contains(&token) {
+                begun.insert(token);
+            }
+        }
+        assert_eq!(attachments(&client), one, "{tool}");
+        client.close();
+        assert_eq!(client.wait(AT_ONCE).code(), Some(0));
+    }
+}
+
+#[test]
 fn a_client_that_goes_ends_the_server_also_in_a_call() {
+    for tool in ["get_network_summary", "list_connections", "analyze_patterns"] {
+        let mut client = Client::with_handshake(&mut program());
+        client.begin_timed(tool, json!({}));
+        client.close();
+        assert_eq!(client.wait(AT_ONCE).code(), Some(0), "{tool}");
+    }
     let mut by_sockets = Client::by_sockets(&mut program());
     by_sockets.initialize();
     for mut client in [Client::with_handshake(&mut program()), Client::stateless(&mut program()), by_sockets]
@@ -170,6 +249,11 @@ fn stdout_is_nothing_but_the_protocol_however_much_is_logged() {
     let mut client = Client::with_handshake(command.env("RUST_LOG", "trace"));
     client.answer("network-monitor", loopback(0.1));
     client.answer("capabilities", json!({}));
+    for tool in ["get_network_summary", "list_connections", "analyze_patterns"] {
+        client.answer(tool, json!({"since": 0.2}));
+    }
+    client.result("resources/read", json!({"uri": "netmon://interfaces"}));
+    client.result("prompts/get", json!({"name": "what_changed"}));
     let log = client.finish();
     assert!(log.contains("TRACE"), "{log}");
     assert!(!log.contains('\u{1b}'), "colours in the log");
@@ -189,6 +273,16 @@ fn without_privilege_totals_are_answered_and_the_rest_is_explained() {
     let text = result["content"][0]["text"].as_str().unwrap();
     assert!(text.contains("\nnote: not shown: "), "{text}");
     assert!(client.call("capabilities", json!({})).to_string().len() < 8 * 1024);
+    for tool in ["get_network_summary", "list_connections", "analyze_patterns"] {
+        let result = client.call(tool, json!({"since": 0.2}));
+        assert_eq!(result["isError"], false, "{result}");
+        assert!(
+            !result["structuredContent"]["coverage"]["missing_hooks"].as_array().unwrap().is_empty(),
+            "{result}"
+        );
+        let size = result.to_string().len();
+        assert!(size < 8 * 1024, "{tool}: {size} bytes");
+    }
     client.finish();
 }
 
@@ -255,12 +349,15 @@ fn what_keeps_it_from_starting_is_one_line_on_stderr() {
         )
     );
     assert_eq!(
-        told(program().env("MCP_TRANSPORT", "http")),
-        (
-            Some(2),
-            "error: MCP_TRANSPORT is \"http\", and this version speaks stdio only; unset it\n".to_owned()
-        )
+        told(program().env("MCP_TRANSPORT", "sse")),
+        (Some(2), "error: MCP_TRANSPORT is \"sse\"; it may be stdio or http\n".to_owned())
     );
+    let (code, message) = told(program().env("MCP_TRANSPORT", "http").env("MCP_PORT", "http"));
+    assert_eq!(code, Some(2));
+    assert!(message.starts_with("error: MCP_PORT: \"http\" is no address to listen at"), "{message}");
+    let (code, message) = told(program().args(["--http", "0.0.0.0"]));
+    assert_eq!(code, Some(2));
+    assert!(message.contains("write it like 127.0.0.1:7070"), "{message}");
     let (code, message) = told(program().arg("--http"));
     assert_eq!(code, Some(2), "{message}");
     let (code, message) = told(program().args(["--source", "nonsense"]));

@@ -346,6 +346,33 @@ impl Connection {
         }
     }
 
+    /// The same without what is seldom asked for: program file, arguments, control group, namespaces, who used it last, and
+    /// ids for other tools.
+    pub fn brief(self) -> Self {
+        let process = self.process.map(|process| ConnectionProcess {
+            exe: None,
+            cmdline: None,
+            parent_pid: None,
+            cgroup: None,
+            netns: None,
+            started_at: None,
+            ..process
+        });
+        Self {
+            process,
+            last_user: None,
+            netns: None,
+            last_seen_at: None,
+            packets: None,
+            // Of one that began in the window it is the same.
+            window_payload_bytes: self
+                .window_payload_bytes
+                .filter(|_| self.window_payload_bytes != self.payload_bytes),
+            community_id: None,
+            ..self
+        }
+    }
+
     /// The names of its single values, as CSV has them and `--fields` takes them. `--fields` also takes `local`, `remote`
     /// and `process`.
     pub const FIELDS: &'static [&'static str] = &[

@@ -152,14 +152,13 @@ pub(super) fn connections(
         by_attribution: AttributionCounts::default(),
     };
     let observed = visit(source, &scope, &watched, &mut rows)?;
-    let (entries, next_cursor) = rows.page.finish(request, &watched.span);
-    let rows_of = |entry: &page::Entry| Connection::new(&entry.fact, &watched.span.to, entry.within);
+    let (connections, next_cursor) = rows.page.finish(request, &watched.span);
     Ok(ConnectionsAnswer {
         requested_seconds: request.since.map(|since| since.as_secs_f64()),
         total: rows.total,
         by_state: rows.by_state,
         by_attribution: rows.by_attribution,
-        connections: entries.iter().map(rows_of).collect(),
+        connections,
         header: observe::header(description, &watched, observed, next_cursor.is_some()),
         next_cursor,
     })
@@ -246,6 +245,15 @@ impl ConnectionsAnswer {
     /// The rows as lines of `time | address | protocol | process`, at most so many, and how many more there are: the form
     /// that netspy prints below the first line. Each ends in a line feed.
     pub fn event_lines(&self, most: usize) -> String {
+        self.lines(most, |row| row.process.as_ref().map(|process| process.comm.to_string()))
+    }
+
+    /// The same with the number of the process instead of its name, which others chose.
+    pub fn event_lines_by_number(&self, most: usize) -> String {
+        self.lines(most, |row| row.process.as_ref().map(|process| format!("pid {}", process.pid)))
+    }
+
+    fn lines(&self, most: usize, process: impl Fn(&Connection) -> Option<String>) -> String {
         let mut text = String::new();
         for row in self.connections.iter().take(most) {
             let time = row.opened_at.or(row.closed_at).map_or_else(
@@ -253,7 +261,7 @@ impl ConnectionsAnswer {
                 |at| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string(),
             );
             let address = row.remote.as_ref().map_or(row.local, super::connection::RemoteEndpoint::endpoint);
-            let process = row.process.as_ref().map_or("unknown", |process| process.comm.as_str());
+            let process = process(row).unwrap_or_else(|| "unknown".to_owned());
             let protocol = row.protocol.name().to_uppercase();
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {time} | {address} | {protocol} | {process}");

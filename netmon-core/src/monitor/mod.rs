@@ -37,7 +37,8 @@ pub(crate) use rates::{choose, count_all};
 pub use record::RecordAnswer;
 pub use sockets::{Backlog, Listener, ListenersAnswer, Socket, SocketsAnswer};
 pub use summary::{
-    BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, ProcessSummary, SummaryAnswer,
+    BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, OtherSummary, ProcessSummary,
+    SummaryAnswer,
 };
 
 use crate::{

@@ -9,6 +9,7 @@ use std::{
 use jiff::Timestamp;
 use rustc_hash::FxHasher;
 
+use super::connection::Connection;
 use crate::{
     error::{Error, Result},
     fact::{BootTime, ConnectionFact, Moment, Traffic},
@@ -18,10 +19,10 @@ use crate::{
 
 /// A connection that may be shown.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) fact: ConnectionFact,
+struct Entry {
+    fact: ConnectionFact,
     /// What went over it in the window.
-    pub(super) within: Option<Traffic>,
+    within: Option<Traffic>,
 }
 
 /// What connections are sorted by. Of one answer all are of the same variant.
@@ -154,7 +155,7 @@ impl Place {
 /// Where the next page begins, and what it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// Of the question, without limit and cursor: a cursor fits no other.
+    /// Of the question, without cursor and how much is shown: a cursor fits no other.
     question: u64,
     pub(super) from: Moment,
     pub(super) to: Moment,
@@ -246,7 +247,8 @@ fn read_key(text: &str) -> Option<Option<Key<String>>> {
 }
 
 fn question(request: &ConnectionsRequest) -> u64 {
-    let bare = ConnectionsRequest { limit: None, cursor: None, ..request.clone() };
+    let bare =
+        ConnectionsRequest { limit: None, cursor: None, most_bytes: None, brief: false, ..request.clone() };
     // It is made of numbers, texts and lists, which always can be written.
     hash(&serde_json::to_string(&bare).unwrap_or_default())
 }
@@ -328,15 +330,34 @@ impl Page {
         mut self,
         request: &ConnectionsRequest,
         span: &Span,
-    ) -> (Vec<Entry>, Option<String>) {
+    ) -> (Vec<Connection>, Option<String>) {
         self.cut();
         let order = self.order;
         self.entries.sort_unstable_by(|one, other| order.compare(&one.fact, &other.fact));
-        let next = self.entries.last().filter(|_| self.more).map(|last| {
+        let mut rows = Vec::new();
+        let mut left = request.most_bytes.unwrap_or(u64::MAX);
+        for entry in &self.entries {
+            let mut row = Connection::new(&entry.fact, &span.to, entry.within);
+            if request.brief {
+                row = row.brief();
+            }
+            if request.most_bytes.is_some() {
+                // Its comma is a byte too.
+                let size = serde_json::to_string(&row).map_or(0, |json| json.len() as u64 + 1);
+                if size > left && !rows.is_empty() {
+                    self.more = true;
+                    break;
+                }
+                left = left.saturating_sub(size);
+            }
+            rows.push(row);
+        }
+        let last = rows.len().checked_sub(1).and_then(|last| self.entries.get(last));
+        let next = last.filter(|_| self.more).map(|last| {
             let place = Place::after(&order, &last.fact);
             Cursor { question: question(request), from: span.from, to: span.to, place }.text()
         });
-        (self.entries, next)
+        (rows, next)
     }
 }
 

@@ -77,10 +77,16 @@ pub struct SummaryAnswer {
     pub by_process_total: u64,
     /// Those with the most attempts, twenty at most.
     pub by_process: Vec<ProcessSummary>,
+    /// What all other processes come to. Absent where all are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_process_other: Option<OtherSummary>,
     /// How many destinations there are.
     pub by_destination_total: u64,
     /// Those with the most attempts, twenty at most.
     pub by_destination: Vec<DestinationSummary>,
+    /// What all other destinations come to. Absent where all are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_destination_other: Option<OtherSummary>,
     /// How many errors there are.
     pub by_error_total: u64,
     /// The most frequent, twenty at most: of all connections that failed or were broken off in the window, whenever they
@@ -137,6 +143,47 @@ pub struct ProcessSummary {
     /// The same a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_bytes_per_second: Option<BytesPerSecond>,
+}
+
+/// What is not listed, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
+pub struct OtherSummary {
+    /// How many they are.
+    pub count: u64,
+    /// Their attempts that began in the window.
+    pub attempts: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// Their connections in the window.
+    pub connections: u64,
+}
+
+impl OtherSummary {
+    fn of<'a>(sums: impl Iterator<Item = &'a Sum>) -> Self {
+        let mut all = Self::default();
+        sums.for_each(|sum| all.add([sum.attempts, sum.failed, sum.connections]));
+        all
+    }
+
+    fn add(&mut self, [attempts, failed, connections]: [u64; 3]) {
+        self.count += 1;
+        self.attempts += attempts;
+        self.failed += failed;
+        self.connections += connections;
+    }
+
+    /// What is left when these are listed.
+    fn without(mut self, listed: impl Iterator<Item = [u64; 3]>) -> Option<Self> {
+        for [attempts, failed, connections] in listed {
+            self.count -= 1;
+            self.attempts -= attempts;
+            self.failed -= failed;
+            self.connections -= connections;
+        }
+        (self.count > 0).then_some(self)
+    }
 }
 
 /// The outbound connections to one address and port.
@@ -463,6 +510,7 @@ impl Sums {
             pairs.iter().for_each(|(process, _)| destinations_of[*process as usize] += 1);
         }
         let by_process_total = processes.sums.len() as u64;
+        let all_processes = OtherSummary::of(processes.sums.iter().map(|(_, sum)| sum));
         let by_destination_total = self.destinations.sums.len() as u64;
         let counted: Vec<(Option<Identity<'_>>, (Sum, u64))> = processes
             .sums
@@ -470,16 +518,18 @@ impl Sums {
             .zip(destinations_of)
             .map(|((process, sum), destinations)| (process, (sum, destinations)))
             .collect();
-        let by_process = first(counted, |(process, (sum, _))| (sum.rank(), *process))
+        let by_process: Vec<ProcessSummary> = first(counted, |(process, (sum, _))| (sum.rank(), *process))
             .into_iter()
             .map(|(process, (sum, destinations))| {
                 ProcessSummary::new(process.map(|identity| identity.process), &sum, destinations, seconds)
             })
             .collect();
-        let by_destination = first(self.destinations.sums, |(destination, sum)| (sum.rank(), *destination))
-            .into_iter()
-            .map(|(destination, sum)| DestinationSummary::new(&destination, &sum))
-            .collect();
+        let all_destinations = OtherSummary::of(self.destinations.sums.iter().map(|(_, sum)| sum));
+        let by_destination: Vec<DestinationSummary> =
+            first(self.destinations.sums, |(destination, sum)| (sum.rank(), *destination))
+                .into_iter()
+                .map(|(destination, sum)| DestinationSummary::new(&destination, &sum))
+                .collect();
         let by_error_total = self.errors.len() as u64;
         let errors: Vec<ErrorSummary> = self.errors.into_iter().map(|(_, error)| error).collect();
         let by_error = first(errors, |error| (Reverse(error.count), error.errno));
@@ -502,8 +552,11 @@ impl Sums {
             payload_bytes_per_second: rate(total.payload(), seconds),
             unmeasured: total.connections - total.measured,
             by_process_total,
+            by_process_other: all_processes.without(by_process.iter().map(ProcessSummary::counts)),
             by_process,
             by_destination_total,
+            by_destination_other: all_destinations
+                .without(by_destination.iter().map(DestinationSummary::counts)),
             by_destination,
             by_error_total,
             by_error,
@@ -592,6 +645,10 @@ fn first<T, K: Ord>(mut items: Vec<T>, order: impl Fn(&T) -> K) -> Vec<T> {
 }
 
 impl ProcessSummary {
+    fn counts(&self) -> [u64; 3] {
+        [self.attempts, self.failed, self.connections]
+    }
+
     fn new(process: Option<&Process>, sum: &Sum, destinations: u64, seconds: f64) -> Self {
         Self {
             pid: process.map(|process| process.pid),
@@ -612,6 +669,10 @@ impl ProcessSummary {
 }
 
 impl DestinationSummary {
+    fn counts(&self) -> [u64; 3] {
+        [self.attempts, self.failed, self.connections]
+    }
+
     fn new(destination: &Destination, sum: &Sum) -> Self {
         // Nanoseconds of centuries are exact enough as a float.
         let seconds = |ns: u64| ns as f64 / 1e9;
@@ -729,13 +790,13 @@ impl Answer for SummaryAnswer {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = self.header.coverage.notes();
-        for (total, what) in [
-            (self.by_process_total, "processes"),
-            (self.by_destination_total, "destinations"),
-            (self.by_error_total, "errors"),
+        for (listed, total, what) in [
+            (self.by_process.len(), self.by_process_total, "processes"),
+            (self.by_destination.len(), self.by_destination_total, "destinations"),
+            (self.by_error.len(), self.by_error_total, "errors"),
         ] {
-            if total > LISTED as u64 {
-                notes.push(format!("the first {LISTED} of {} {what} are listed", units::count(total)));
+            if total > listed as u64 {
+                notes.push(format!("the first {listed} of {} {what} are listed", units::count(total)));
             }
         }
         notes
@@ -751,6 +812,28 @@ fn failed_cell(failed: u64) -> Cell {
 }
 
 impl SummaryAnswer {
+    /// Lists at most so many processes, destinations and errors; what the others come to is kept.
+    pub fn shorten(&mut self, most: usize) {
+        for process in self.by_process.drain(most.min(self.by_process.len())..) {
+            self.by_process_other.get_or_insert_default().add(process.counts());
+        }
+        for destination in self.by_destination.drain(most.min(self.by_destination.len())..) {
+            self.by_destination_other.get_or_insert_default().add(destination.counts());
+        }
+        self.by_error.truncate(most);
+        self.header.coverage.truncated |= self.by_process_total > self.by_process.len() as u64
+            || self.by_destination_total > self.by_destination.len() as u64
+            || self.by_error_total > self.by_error.len() as u64;
+    }
+
+    /// Rows without what is seldom asked for: program files and bytes a second.
+    pub fn brief(&mut self) {
+        for process in &mut self.by_process {
+            process.exe = None;
+            process.payload_bytes_per_second = None;
+        }
+    }
+
     fn process_table(&self) -> Table {
         let columns = vec![
             Column::text("PROCESS"),

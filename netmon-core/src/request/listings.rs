@@ -52,6 +52,15 @@ pub struct ConnectionsRequest {
     #[cfg_attr(feature = "clap", arg(long, value_name = "CURSOR"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// The most bytes of JSON that the rows of a page may take, but one row in any case; those left out are on the next page
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub most_bytes: Option<u64>,
+    /// Rows without what is seldom asked for: program file, arguments, control group, ids for other tools
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub brief: bool,
 }
 
 impl Default for ConnectionsRequest {
@@ -65,6 +74,8 @@ impl Default for ConnectionsRequest {
             reverse: false,
             limit: None,
             cursor: None,
+            most_bytes: None,
+            brief: false,
         }
     }
 }

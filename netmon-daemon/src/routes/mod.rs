@@ -20,6 +20,7 @@ use axum::{
     routing::{any, get},
 };
 use netmon_core::ErrorKind;
+use netmon_mcp::http::is_own_name;
 
 use crate::{
     access::{Access, Caller},
@@ -116,17 +117,6 @@ fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&
     }
 }
 
-/// Whether a `Host` names this host without the help of a name service that others could have changed.
-fn is_own_name(host: &str, known: &[String]) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok()
-        || known.iter().any(|known| known.eq_ignore_ascii_case(name))
-}
-
 /// Lets in who is known by the connection or presents the token.
 async fn admit(
     State(daemon): State<Arc<Daemon>>,
@@ -155,30 +145,4 @@ async fn admit(
     };
     request.extensions_mut().insert(Asker { caller, access });
     Ok(next.run(request).await)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_that_nobody_can_redirect_are_this_hosts() {
-        let known = ["monitor.example".to_owned()];
-        for host in [
-            "localhost",
-            "LOCALHOST:80",
-            "127.0.0.1:7070",
-            "[::1]:7070",
-            "[::1]",
-            "192.0.2.1",
-            "Monitor.example:1",
-        ] {
-            assert!(is_own_name(host, &known), "{host}");
-        }
-        for host in
-            ["", "evil.example", "localhost.evil.example:7070", "[::1", "127.0.0.1.evil.example", ":80"]
-        {
-            assert!(!is_own_name(host, &known), "{host}");
-        }
-    }
 }

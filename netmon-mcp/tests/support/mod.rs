@@ -26,7 +26,8 @@ pub fn program() -> Command {
 
 pub fn program_at(path: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(path);
-    for variable in ["NETMON_SOURCE", "MCP_TRANSPORT", "RUST_LOG"] {
+    command.env("TZ", "UTC");
+    for variable in ["NETMON_SOURCE", "NETMON_MCP_TOKEN_FILE", "MCP_TRANSPORT", "MCP_PORT", "RUST_LOG"] {
         command.env_remove(variable);
     }
     command
@@ -201,9 +202,14 @@ impl Client {
 
     /// Calls with a progress token, and waits for the first of its notifications: then it measures.
     pub fn begin_measurement(&mut self, arguments: Value) -> u64 {
+        self.begin_timed("network-monitor", arguments)
+    }
+
+    /// The same with any tool that takes its time.
+    pub fn begin_timed(&mut self, tool: &str, arguments: Value) -> u64 {
         let id = self.request(
             "tools/call",
-            json!({"name": "network-monitor", "arguments": arguments, "_meta": {"progressToken": "measuring"}}),
+            json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": "measuring"}}),
         );
         let message = self.next();
         assert_eq!(message["method"], "notifications/progress", "{message}");

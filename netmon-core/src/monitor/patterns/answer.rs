@@ -10,6 +10,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::limit;
 use crate::{
     answer::{Answer, Header, Row},
     clean::CleanText,
@@ -35,12 +36,18 @@ pub struct PatternsAnswer {
     pub distinct_destinations: u64,
     /// The first of them, most connections first. What came in has no destination.
     pub destinations: Vec<TopDestination>,
+    /// What all other destinations come to. Absent where all are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destinations_other: Option<OtherConnections>,
     /// Connections by protocol.
     pub protocols: Vec<ProtocolShare>,
     /// How many processes there are, short-lived ones of one program counted as one.
     pub distinct_processes: u64,
     /// The first of them, most connections first.
     pub processes: Vec<TopProcess>,
+    /// What all other processes come to. Absent where all are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_other: Option<OtherConnections>,
     /// How many attempts failed, of all together.
     pub failure_ratio: FailureRatio,
     /// Processes and destinations of which many attempts fail, the surest first.
@@ -112,8 +119,24 @@ impl fmt::Display for Owner {
     }
 }
 
-fn owner(owner: Option<&Owner>) -> String {
-    owner.map_or_else(|| "an unknown process".to_owned(), Owner::to_string)
+/// Whether names that processes gave themselves stand in a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Told,
+    LeftOut,
+}
+
+impl Names {
+    fn owner(self, owner: Option<&Owner>) -> String {
+        match (self, owner) {
+            (_, None) => "an unknown process".to_owned(),
+            (Self::Told, Some(owner)) => owner.to_string(),
+            (Self::LeftOut, Some(Owner { pid: Some(pid), .. })) => format!("pid {pid}"),
+            (Self::LeftOut, Some(owner)) => {
+                format!("{} processes of one name", units::count(owner.processes))
+            }
+        }
+    }
 }
 
 /// A destination and how much goes there.
@@ -153,6 +176,28 @@ pub struct TopProcess {
     /// Bytes that came for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_bytes_received: Option<u64>,
+}
+
+/// What is not listed, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
+pub struct OtherConnections {
+    /// How many they are.
+    pub count: u64,
+    /// Their connections and attempts in the window.
+    pub connections: u64,
+    /// Attempts that failed in the window.
+    pub failed: u64,
+}
+
+impl OtherConnections {
+    pub(super) fn add(other: &mut Option<Self>, connections: u64, failed: u64) {
+        let other = other.get_or_insert_default();
+        other.count += 1;
+        other.connections += connections;
+        other.failed += failed;
+    }
 }
 
 /// A protocol and how much it is used.
@@ -500,12 +545,12 @@ impl PatternDetail {
         }
     }
 
-    fn message(&self) -> String {
+    fn message(&self, names: Names) -> String {
         match self {
             Self::Failures(failures) => {
                 let subject = match &failures.destination {
                     Some(destination) => format!("to {}", place(destination)),
-                    None => format!("by {}", owner(failures.process.as_ref())),
+                    None => format!("by {}", names.owner(failures.process.as_ref())),
                 };
                 format!("{subject}, {}", failures.ratio.words())
             }
@@ -520,7 +565,11 @@ impl PatternDetail {
                     units::rate(burst.usual_per_second),
                 );
                 if let Some(process) = &burst.process {
-                    text += &format!("; {} by {process}", units::count(burst.process_attempts));
+                    text += &format!(
+                        "; {} by {}",
+                        units::count(burst.process_attempts),
+                        names.owner(Some(process))
+                    );
                 }
                 if let Some(destination) = &burst.destination {
                     text +=
@@ -530,7 +579,7 @@ impl PatternDetail {
             }
             Self::Periodic(periodic) => format!(
                 "{} connects to {} every {} ({}, {} missed, jitter {})",
-                owner(periodic.process.as_ref()),
+                names.owner(periodic.process.as_ref()),
                 place(&periodic.destination),
                 interval(periodic.interval_seconds),
                 units::counted(periodic.beats, "time"),
@@ -538,7 +587,7 @@ impl PatternDetail {
                 percent(periodic.jitter),
             ),
             Self::Scan(scan) => {
-                let subject = owner(scan.process.as_ref());
+                let subject = names.owner(scan.process.as_ref());
                 let targets = units::count(scan.targets);
                 let mut text = match (scan.address, scan.port) {
                     (Some(address), _) => {
@@ -563,7 +612,7 @@ impl PatternDetail {
             }
             Self::NewDestination(new) => format!(
                 "{} first connected to {} at {} ({})",
-                owner(new.process.as_ref()),
+                names.owner(new.process.as_ref()),
                 place(&new.destination),
                 clock(new.first_seen),
                 units::counted(new.connections, "connection"),
@@ -575,7 +624,11 @@ impl PatternDetail {
                 format!("{}: {}", share.protocol, units::counted(share.connections, "connection"))
             }
             Self::TopProcess(top) => {
-                format!("{}: {}", owner(top.process.as_ref()), units::counted(top.connections, "connection"))
+                format!(
+                    "{}: {}",
+                    names.owner(top.process.as_ref()),
+                    units::counted(top.connections, "connection")
+                )
             }
         }
     }
@@ -720,6 +773,28 @@ impl Row for Pattern {
 }
 
 impl PatternsAnswer {
+    /// Lists at most so many destinations, processes and findings of a kind. What other destinations and processes come to
+    /// is kept, and a warning counts the findings that are left out.
+    pub fn shorten(&mut self, most: usize) {
+        for top in self.destinations.drain(most.min(self.destinations.len())..) {
+            OtherConnections::add(&mut self.destinations_other, top.connections, top.failed);
+        }
+        for top in self.processes.drain(most.min(self.processes.len())..) {
+            OtherConnections::add(&mut self.processes_other, top.connections, top.failed);
+        }
+        let coverage = &mut self.header.coverage;
+        coverage.truncated |= self.destinations_other.is_some() || self.processes_other.is_some();
+        limit(coverage, &mut self.failures, "frequent failures", most);
+        limit(coverage, &mut self.scans, "scans", most);
+        limit(coverage, &mut self.periodic, "periodic series", most);
+        limit(coverage, &mut self.bursts, "bursts", most);
+        if let Some(new) = &mut self.new_destinations {
+            coverage.truncated |= new.destinations.len() > most;
+            new.destinations.truncate(most);
+        }
+        self.rows = Rows::default();
+    }
+
     /// What stands out, without what is only frequent.
     pub fn findings(&self) -> impl Iterator<Item = &Pattern> {
         self.rows().iter().filter(|row| {
@@ -832,6 +907,7 @@ fn counts(connections: u64, failed: u64, bytes: [Option<u64>; 2]) -> [Cell; 4] {
 /// How many of each list the digest shows.
 const IN_DIGEST: usize = 5;
 
+/// With `{:#}` without names that processes gave themselves: findings tell of them by number.
 impl fmt::Display for PatternsAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Connection Analysis:")?;
@@ -868,6 +944,7 @@ impl fmt::Display for PatternsAnswer {
         if self.failure_ratio.decided > 0 {
             write!(f, "\n  Failures: {}", self.failure_ratio.words())?;
         }
+        let names = if f.alternate() { Names::LeftOut } else { Names::Told };
         let mut section = None;
         let mut shown = 0;
         for row in self.findings() {
@@ -881,7 +958,7 @@ impl fmt::Display for PatternsAnswer {
                 _ => "New destination",
             };
             if shown < IN_DIGEST {
-                write!(f, "\n  {title}: {}", row.message)?;
+                write!(f, "\n  {title}: {}", row.detail.message(names))?;
             } else if shown == IN_DIGEST {
                 write!(f, "\n  {title}: ... more of these are in the table")?;
             }
@@ -904,7 +981,7 @@ impl Answer for PatternsAnswer {
     fn rows(&self) -> &[Pattern] {
         self.rows.0.get_or_init(|| {
             self.details()
-                .map(|detail| Pattern { kind: detail.kind(), message: detail.message(), detail })
+                .map(|detail| Pattern { kind: detail.kind(), message: detail.message(Names::Told), detail })
                 .collect()
         })
     }

@@ -154,14 +154,16 @@ fn answer(
     let mut bursts = bursts::find(collected, span);
     let mut scans = scans::find(collected, span);
     bursts.sort_by_key(|burst| Reverse(burst.attempts));
-    limit(&mut header.coverage, &mut failures, "frequent failures");
-    limit(&mut header.coverage, &mut bursts, "bursts");
-    limit(&mut header.coverage, &mut scans, "scans");
-    limit(&mut header.coverage, &mut periodic, "periodic series");
+    limit(&mut header.coverage, &mut failures, "frequent failures", MOST_FINDINGS);
+    limit(&mut header.coverage, &mut bursts, "bursts", MOST_FINDINGS);
+    limit(&mut header.coverage, &mut scans, "scans", MOST_FINDINGS);
+    limit(&mut header.coverage, &mut periodic, "periodic series", MOST_FINDINGS);
     bursts.sort_by_key(|burst| burst.at);
 
-    let (distinct_destinations, destinations) = top_destinations(collected);
-    let (distinct_processes, processes) = top_processes(collected);
+    let Top { distinct: distinct_destinations, first: destinations, other: destinations_other } =
+        top_destinations(collected);
+    let Top { distinct: distinct_processes, first: processes, other: processes_other } =
+        top_processes(collected);
     PatternsAnswer {
         header,
         connections: collected.connections,
@@ -169,9 +171,11 @@ fn answer(
         begun_before: collected.begun_before,
         distinct_destinations,
         destinations,
+        destinations_other,
         protocols: protocols(collected),
         distinct_processes,
         processes,
+        processes_other,
         failure_ratio: failures::overall(collected),
         failures,
         bursts,
@@ -184,10 +188,10 @@ fn answer(
 }
 
 /// Keeps as many findings as are told, and says how many others there are.
-fn limit<T>(coverage: &mut Coverage, findings: &mut Vec<T>, what: &str) {
-    let others = findings.len().saturating_sub(MOST_FINDINGS);
+fn limit<T>(coverage: &mut Coverage, findings: &mut Vec<T>, what: &str, most: usize) {
+    let others = findings.len().saturating_sub(most);
     if others > 0 {
-        findings.truncate(MOST_FINDINGS);
+        findings.truncate(most);
         coverage.truncated = true;
         coverage.warnings.push(format!("{} more {what} are not shown", units::count(others as u64)));
     }
@@ -223,8 +227,14 @@ impl Sum {
     }
 }
 
-/// How many there are, and the first of them.
-fn top<T>(seen: &[Seen], key: impl Fn(&Seen) -> Option<u32>, item: impl Fn(u32, Sum) -> T) -> (u64, Vec<T>) {
+/// How many there are, the first of them, and what the others come to.
+struct Top<T> {
+    distinct: u64,
+    first: Vec<T>,
+    other: Option<OtherConnections>,
+}
+
+fn top<T>(seen: &[Seen], key: impl Fn(&Seen) -> Option<u32>, item: impl Fn(u32, Sum) -> T) -> Top<T> {
     let mut keyed: Vec<(u32, &Seen)> = seen.iter().filter_map(|seen| Some((key(seen)?, seen))).collect();
     keyed.sort_unstable_by_key(|(key, _)| *key);
     let mut sums: Vec<(u32, Sum)> = keyed
@@ -233,11 +243,15 @@ fn top<T>(seen: &[Seen], key: impl Fn(&Seen) -> Option<u32>, item: impl Fn(u32, 
         .collect();
     // Numbers are in the order of being seen, so that equal ones stay in it.
     sums.sort_by_key(|(key, sum)| (sum.order(), *key));
-    let number = sums.len() as u64;
-    (number, sums.into_iter().take(LISTED).map(|(key, sum)| item(key, sum)).collect())
+    let mut other = None;
+    for (_, sum) in sums.iter().skip(LISTED) {
+        OtherConnections::add(&mut other, sum.connections, sum.failed);
+    }
+    let distinct = sums.len() as u64;
+    Top { distinct, first: sums.into_iter().take(LISTED).map(|(key, sum)| item(key, sum)).collect(), other }
 }
 
-fn top_destinations(collected: &Collected) -> (u64, Vec<TopDestination>) {
+fn top_destinations(collected: &Collected) -> Top<TopDestination> {
     top(
         &collected.seen,
         |seen| (seen.destination != NO_DESTINATION).then_some(seen.destination),
@@ -251,7 +265,7 @@ fn top_destinations(collected: &Collected) -> (u64, Vec<TopDestination>) {
     )
 }
 
-fn top_processes(collected: &Collected) -> (u64, Vec<TopProcess>) {
+fn top_processes(collected: &Collected) -> Top<TopProcess> {
     top(
         &collected.seen,
         |seen| Some(seen.owner),

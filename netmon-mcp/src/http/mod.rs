@@ -1,7 +1,11 @@
-//! The protocol over HTTP, for programs that serve it beside other things.
+//! The protocol over HTTP: for programs that serve it beside other things, and served by itself.
+
+mod admission;
+mod serve;
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
+pub use admission::{Admission, Token, is_own_name, listen_address, user_over_loopback};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -9,6 +13,7 @@ use http_body_util::combinators::BoxBody;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
+pub use serve::serve_http;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::NetmonServer;
