@@ -19,9 +19,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
     CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, InterfacesAnswer, ListenersAnswer,
-    Monitor, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
+    Monitor, PacketDrops, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+    ConnectionFilter, ConnectionsRequest, DropsRequest, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
 };
 pub use source::Source;

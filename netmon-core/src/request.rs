@@ -1,12 +1,14 @@
 //! Requests: what can be asked, declared once for the library, the command line, HTTP and MCP.
 
 mod connections;
+mod drops;
 mod listings;
 mod patterns;
 
 use std::{fmt, str::FromStr, time::Duration};
 
 pub use connections::{ConnectionFilter, DirectionChoice};
+pub use drops::DropsRequest;
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
 pub use patterns::PatternsRequest;
 use serde::{Deserialize, Serialize};

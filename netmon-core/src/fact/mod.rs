@@ -2,12 +2,14 @@
 //! from them.
 
 mod connection;
+mod drops;
 pub(crate) mod errno;
 mod interface;
 
 use std::{fmt, time::Duration};
 
 pub use connection::*;
+pub use drops::*;
 pub use interface::*;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,8 @@ pub enum Hook {
     SockDiag,
     /// The files of processes in `/proc`, as far as this user may read them.
     Proc,
+    /// The tracepoint `kfree_skb`: packets that the kernel dropped, and why.
+    KfreeSkb,
     /// One that a later version of netmon knows.
     #[serde(other)]
     Other,
@@ -110,6 +114,7 @@ impl Hook {
             Self::TcpIterator => "tcp_iterator",
             Self::SockDiag => "sock_diag",
             Self::Proc => "proc",
+            Self::KfreeSkb => "kfree_skb",
             Self::Other => "other",
         }
     }

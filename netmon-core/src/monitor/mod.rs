@@ -3,6 +3,7 @@
 mod capabilities;
 mod connection;
 mod connections;
+mod drops;
 mod interfaces;
 mod observe;
 mod page;
@@ -22,6 +23,7 @@ pub use connection::{
 pub use connections::{
     AttributionCounts, ConnectionWatch, ConnectionsAnswer, SelectedConnections, StateCounts,
 };
+pub use drops::{PacketDrop, PacketDrops, ReasonDrops};
 pub use interfaces::{Interface, InterfacesAnswer};
 pub use patterns::PatternsAnswer;
 pub use rates::{
@@ -37,7 +39,10 @@ pub use summary::{
 use crate::{
     control::Control,
     error::Result,
-    request::{ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest},
+    request::{
+        ConnectionsRequest, Directions, DropsRequest, PatternsRequest, RateRequest, SocketsRequest,
+        SummaryRequest,
+    },
     source::{
         Evaluated, Question, Source,
         live::LiveSource,
@@ -251,6 +256,31 @@ impl Monitor {
         match self.source.evaluate(Question::Listeners(request), &Control::default())? {
             Some(Evaluated::Listeners(answer)) => Ok(*answer),
             _ => sockets::listeners(&*self.source, request),
+        }
+    }
+
+    /// The packets that the kernel dropped in a window, by reason, owner and port; about which time, as for
+    /// [`Monitor::connections`]. Drops can be chosen by what they are summed up by, and so not by the other side.
+    ///
+    /// # Errors
+    /// [`Error::HookMissing`](crate::Error::HookMissing) where they cannot be counted;
+    /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange),
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest), [`Error::Cancelled`](crate::Error::Cancelled),
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    ///
+    /// ```
+    /// # use netmon_core::{Control, DropsRequest, Monitor};
+    /// let monitor = Monitor::replay("recordings/demo.jsonl")?; // Monitor::live()? for this host
+    /// let answer = monitor.drops(&DropsRequest::default(), &Control::default())?;
+    /// println!("{answer}");
+    /// assert_eq!(answer.by_reason[0].reason.as_ref().map(|reason| reason.as_str()), Some("NO_SOCKET"));
+    /// # Ok::<(), netmon_core::Error>(())
+    /// ```
+    pub fn drops(&self, request: &DropsRequest, control: &Control<'_>) -> Result<PacketDrops> {
+        match self.source.evaluate(Question::Drops(request), control)? {
+            Some(Evaluated::Drops(answer)) => Ok(*answer),
+            _ => drops::drops(&*self.source, request, control),
         }
     }
 

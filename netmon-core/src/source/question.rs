@@ -2,9 +2,10 @@
 
 use crate::{
     monitor::{
-        CapabilitiesAnswer, ConnectionsAnswer, ListenersAnswer, PatternsAnswer, SocketsAnswer, SummaryAnswer,
+        CapabilitiesAnswer, ConnectionsAnswer, ListenersAnswer, PacketDrops, PatternsAnswer, SocketsAnswer,
+        SummaryAnswer,
     },
-    request::{ConnectionsRequest, PatternsRequest, SocketsRequest, SummaryRequest},
+    request::{ConnectionsRequest, DropsRequest, PatternsRequest, SocketsRequest, SummaryRequest},
 };
 
 /// A question of which the answer is much smaller than the facts behind it.
@@ -21,6 +22,8 @@ pub enum Question<'a> {
     Sockets(&'a SocketsRequest),
     /// [`Monitor::listeners`](crate::Monitor::listeners).
     Listeners(&'a SocketsRequest),
+    /// [`Monitor::drops`](crate::Monitor::drops).
+    Drops(&'a DropsRequest),
     /// [`Monitor::capabilities`](crate::Monitor::capabilities).
     Capabilities,
 }
@@ -39,6 +42,8 @@ pub enum Evaluated {
     Sockets(Box<SocketsAnswer>),
     /// The answer to [`Question::Listeners`].
     Listeners(Box<ListenersAnswer>),
+    /// The answer to [`Question::Drops`].
+    Drops(Box<PacketDrops>),
     /// The answer to [`Question::Capabilities`].
     Capabilities(Box<CapabilitiesAnswer>),
 }

@@ -9,9 +9,10 @@
 //! | `interfaces` | an [`InterfaceSnapshot`] | every sample |
 //! | `connection` | a [`ConnectionFact`] as it was after a change: opened, established, ended | once for each change |
 //! | `sockets` | a [`SocketSnapshot`] | at the beginning, every ten seconds, at the end |
+//! | `drops` | a [`DropSnapshot`], with counts since it was recorded | at the beginning, every ten seconds, at the end |
 //! | `lost` | `count` changes that were lost before `at` and after the line before | when there were any |
 //!
-//! The last three are there where the header has `observed`. A connection that is in no `sockets` line and has no change
+//! `connection`, `sockets` and `lost` are there where the header has `observed`. A connection that is in no `sockets` line and has no change
 //! was not there.
 
 use std::{
@@ -30,7 +31,9 @@ use crate::{
     clean::CleanText,
     control::{Cancel, Control},
     error::{Error, Result},
-    fact::{BootTime, ConnectionFact, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot},
+    fact::{
+        BootTime, ConnectionFact, DropSnapshot, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot,
+    },
     filter::Filter,
     monitor::{self, RecordAnswer},
     request::{RateRequest, check_window},
@@ -41,8 +44,8 @@ pub const FORMAT: &str = "netmon-recording";
 /// The version that this library writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// How far apart lists of all sockets are.
-const SOCKETS_EVERY: Duration = Duration::from_secs(10);
+/// How far apart lists of all sockets, and of all drops, are.
+const LISTS_EVERY: Duration = Duration::from_secs(10);
 
 /// The first line of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +76,7 @@ pub(super) enum Line {
     Interfaces(InterfaceSnapshot),
     Connection(ConnectionFact),
     Sockets(SocketSnapshot),
+    Drops(DropSnapshot),
     Lost(Loss),
     /// Written by a later version.
     #[serde(other)]
@@ -125,6 +129,7 @@ pub(crate) fn record(
     let chosen = monitor::choose(&snapshot, &request.rates.interfaces)?;
     let counting = monitor::count_all(source, &chosen, &request.rates)?;
     let mut connections = Connections::observe(source)?;
+    let mut drops = Drops::observe(source)?;
 
     let mut writer = Writer::create(&request.path, request.overwrite)?;
     let description = source.describe();
@@ -148,8 +153,11 @@ pub(crate) fn record(
             connections.write_sockets(
                 &mut writer,
                 &at,
-                SOCKETS_EVERY - request.rates.window.min(SOCKETS_EVERY) / 2,
+                LISTS_EVERY - request.rates.window.min(LISTS_EVERY) / 2,
             )?;
+        }
+        if let Some(drops) = &mut drops {
+            drops.write(&mut writer, &at, LISTS_EVERY - request.rates.window.min(LISTS_EVERY) / 2)?;
         }
         let snapshot = source.interfaces(&at)?;
         last = snapshot.at;
@@ -173,6 +181,9 @@ pub(crate) fn record(
         connections.write_sockets(&mut writer, &last, Duration::ZERO)?;
         let end = connections.listed.filter(|listed| listed.boot_ns > last.boot_ns).unwrap_or(last);
         connections.write_last_changes(&mut writer, &end)?;
+    }
+    if let Some(drops) = &mut drops {
+        drops.write(&mut writer, &last, Duration::ZERO)?;
     }
     let bytes = writer.finish()?;
 
@@ -306,6 +317,40 @@ impl<'a> Connections<'a> {
         }
         self.listed = Some(snapshot.at);
         writer.write(&Line::Sockets(snapshot))?;
+        writer.flush()
+    }
+}
+
+/// What is being written of dropped packets.
+struct Drops<'a> {
+    source: &'a dyn Source,
+    observation: super::Observation,
+    /// When they were last written.
+    written: Option<Moment>,
+}
+
+impl<'a> Drops<'a> {
+    /// `None` where the source cannot tell of any: its hooks say why.
+    fn observe(source: &'a dyn Source) -> Result<Option<Self>> {
+        match source.observe_drops() {
+            Ok(observation) => Ok(Some(Self { source, observation, written: None })),
+            Err(Error::NotInSource { .. } | Error::HookMissing { .. } | Error::Told { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes all kinds, unless that was done less than `every` ago.
+    fn write(&mut self, writer: &mut Writer, at: &Moment, every: Duration) -> Result<()> {
+        if self.written.is_some_and(|written| at.since(&written) < every || at.boot_ns <= written.boot_ns) {
+            return Ok(());
+        }
+        let span = Span { from: self.observation.from, to: *at };
+        let mut facts = Vec::new();
+        let observed = self.source.drops(&span, &Filter::everything(), &mut |sighting| {
+            facts.push(sighting.fact.clone());
+        })?;
+        self.written = Some(*at);
+        writer.write(&Line::Drops(DropSnapshot::new(*at, facts, observed)))?;
         writer.flush()
     }
 }
