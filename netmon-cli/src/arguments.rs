@@ -6,7 +6,7 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+        ConnectionsRequest, DropsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
         parse_duration,
     },
     source::SourceChoice,
@@ -168,6 +168,21 @@ Examples:
   netmon-cli --source replay:today.jsonl patterns --since 1h"
     )]
     Patterns(Box<PatternsRequest>),
+
+    /// Packets that the kernel dropped: why, whose, and at which port
+    ///
+    /// Drops are summed up in the kernel by reason, protocol, local port and the process that owns the socket; the other
+    /// side is an example. Needs eBPF. What a network card drops is in the counters of `interfaces`.
+    #[command(
+        mut_arg("limit", most_rows_in_text),
+        after_help = "\
+Examples:
+  netmon-cli drops                                   over the next five seconds
+  netmon-cli drops --since 60s                       in the last minute, where netmond runs
+  netmon-cli drops --process nginx --window 30s
+  netmon-cli drops --reason NO_SOCKET -o json"
+    )]
+    Drops(Box<DropsRequest>),
 
     /// All sockets now, with the processes that hold them
     #[command(

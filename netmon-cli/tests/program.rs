@@ -78,7 +78,7 @@ fn every_command_prints_its_answer_as_text() {
     insta::assert_snapshot!("interfaces_text", all(&demo(&["interfaces"])));
     insta::assert_snapshot!("interfaces_now_text", all(&demo(&["interfaces", "--now"])));
     insta::assert_snapshot!("doctor_text", all(&demo(&["doctor"])));
-    for command in ["connections", "summary", "patterns", "sockets", "listeners"] {
+    for command in ["connections", "summary", "patterns", "drops", "sockets", "listeners"] {
         insta::assert_snapshot!(format!("{command}_text"), all(&demo(&[command])));
     }
     let some = ["connections", "--process", "curl", "--since", "15s", "--sort", "received"];
@@ -112,6 +112,8 @@ fn every_command_prints_its_answer_for_machines() {
         );
         let summary = ["summary", "--process", "curl", "--since", "10s", "-o", format];
         insta::assert_snapshot!(format!("summary_{format}"), all(&demo(&summary)));
+        let drops = ["drops", "--protocol", "udp", "--since", "15s", "-o", format];
+        insta::assert_snapshot!(format!("drops_{format}"), all(&demo(&drops)));
         let patterns = ["analyze", "--process", "probe", "-o", format];
         insta::assert_snapshot!(format!("patterns_{format}"), all(&demo(&patterns)));
         insta::assert_snapshot!(

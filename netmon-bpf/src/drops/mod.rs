@@ -200,19 +200,10 @@ impl DropMonitor {
     /// # Errors
     /// [`Error::Kernel`].
     pub fn read(&self) -> Result<Vec<(DropKey, DropCount)>> {
-        let mut read = Self::read_map(&self.drops)?;
-        read.extend(Self::read_map(&self.others)?);
+        let action = "read the table of drops";
+        let mut read = object::read_hash(&self.drops, action)?;
+        read.extend(object::read_hash(&self.others, action)?);
         Ok(read)
-    }
-
-    fn read_map(map: &MapHandle) -> Result<Vec<(DropKey, DropCount)>> {
-        const BATCH: u32 = 1024;
-        let batch = map.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
-        let batch = batch.map_err(|error| Error::from_libbpf("read the table of drops", error))?;
-        let parsed = batch.filter_map(|(key, value)| {
-            Some((DropKey::read_from_bytes(&key).ok()?, DropCount::read_from_bytes(&value).ok()?))
-        });
-        Ok(parsed.collect())
     }
 
     /// Takes an entry out of the table, to make room for others, and returns what it came to. `None` where it was not there.

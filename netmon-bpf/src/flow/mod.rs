@@ -472,13 +472,7 @@ impl FlowMonitor {
     /// # Errors
     /// [`Error::Kernel`].
     pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>> {
-        const BATCH: u32 = 1024;
-        let batch = self.flows.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
-        let batch = batch.map_err(|error| Error::from_libbpf("read the flows", error))?;
-        let parsed = batch.filter_map(|(key, value)| {
-            Some((FlowKey::read_from_bytes(&key).ok()?, Flow::read_from_bytes(&value).ok()?))
-        });
-        Ok(parsed.collect())
+        object::read_hash(&self.flows, "read the flows")
     }
 
     /// Forgets a flow that has ended. False where it was not there any more.

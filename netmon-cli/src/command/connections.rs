@@ -1,4 +1,4 @@
-//! `connections`, `summary`, `patterns`, `sockets`, `listeners`: who talks to whom.
+//! `connections`, `summary`, `patterns`, `drops`, `sockets`, `listeners`: who talks to whom.
 
 use std::{
     io::{self, Write as _},
@@ -7,7 +7,7 @@ use std::{
 };
 
 use netmon_core::{
-    Connection, ConnectionWatch, ConnectionsAnswer, Error, Header, Monitor, PatternsRequest, SocketsRequest,
+    Connection, ConnectionWatch, ConnectionsAnswer, DropsRequest, Error, Header, Monitor, PatternsRequest, SocketsRequest,
     SummaryRequest,
     answer::{EndLine, Line, Row as _},
     view::ConnectionLines,
@@ -59,6 +59,18 @@ pub(super) fn patterns(global: &Global, request: &PatternsRequest) -> Result<Exi
     let monitor = Monitor::open(&global.source)?;
     let answer = ask("observing", request.window, |control| monitor.patterns(request, control))?;
     Printer::new(global).answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn drops(global: &Global, request: &DropsRequest) -> Result<ExitCode, Failure> {
+    let monitor = Monitor::open(&global.source)?;
+    let mut printer = Printer::new(global);
+    let mut page = request.clone();
+    page.limit = page.limit.or(printer.page());
+    let answer = ask("counting drops", request.window, |control| monitor.drops(&page, control))?;
+    let rest = (request.limit.is_none() && answer.header.coverage.truncated)
+        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.drops_total.to_string())])));
+    printer.answer_with(&answer, rest)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Connections(connections) => connections::run(global, connections),
         Command::Summary(request) => connections::summary(global, request),
         Command::Patterns(request) => connections::patterns(global, request),
+        Command::Drops(request) => connections::drops(global, request),
         Command::Sockets(request) => connections::sockets(global, request),
         Command::Listeners(request) => connections::listeners(global, request),
         Command::Doctor => run_doctor(global),

@@ -340,19 +340,23 @@ impl fmt::Display for PacketDrops {
         /// The others are in the table.
         const NAMED: usize = 4;
         let subject = self.subject.as_ref().map(|subject| format!(" ({subject})")).unwrap_or_default();
-        let observed = observed_line(&self.header, self.requested_seconds);
-        let seconds = self.requested_seconds.unwrap_or(self.header.window.seconds);
-        let seconds = (seconds * 100.0).round() / 100.0;
+        // Of the time that was really counted, which may be somewhat longer than what was asked for.
+        let seconds = (self.header.window.seconds * 100.0).round() / 100.0;
         if self.total == 0 {
-            return write!(f, "No dropped packets found{subject} in the last {seconds} seconds\n{observed}");
+            write!(f, "No packets were dropped{subject} in {seconds} seconds")?;
+        } else {
+            write!(
+                f,
+                "{} {} dropped{subject} in {seconds} seconds: {} a second, {}",
+                units::counted(self.total, "packet"),
+                if self.total == 1 { "was" } else { "were" },
+                units::rate(self.packets_per_second),
+                units::bytes(self.total_l3_bytes as f64),
+            )?;
         }
-        let (were, count) = (if self.total == 1 { "was" } else { "were" }, units::counted(self.total, "packet"));
-        write!(
-            f,
-            "{count} {were} dropped{subject} over the last {seconds} seconds\n{observed}: {} a second, {}",
-            units::rate(self.packets_per_second),
-            units::bytes(self.total_l3_bytes as f64),
-        )?;
+        if self.requested_seconds.is_some_and(|requested| self.header.window.seconds < requested * 0.99) {
+            write!(f, "\n{}", observed_line(&self.header, self.requested_seconds))?;
+        }
         for row in self.by_reason.iter().take(NAMED) {
             write!(f, "\n{} {}", units::count(row.packets), name(row.reason.as_ref()))?;
             if let Some(meaning) = &row.meaning {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::LazyLock};
 
 use netmon_core::{
-    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, InterfacesAnswer, ListenersAnswer,
-    PatternsAnswer, PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer, SocketsRequest, SummaryAnswer,
+    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, DropsRequest, InterfacesAnswer,
+    ListenersAnswer, PacketDrops, PatternsAnswer, PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer, SocketsRequest, SummaryAnswer,
     SummaryRequest,
     source::remote::wire::{NDJSON, PROBLEM_JSON, Problem},
 };
@@ -73,6 +73,14 @@ fn operations() -> Vec<Operation> {
             "Without since, the last minute.",
             schema_of::<PatternsRequest>,
             schema_of::<PatternsAnswer>,
+        ),
+        question(
+            "/v1/drops",
+            "listDrops",
+            "Packets that the kernel dropped, by reason, owner and port",
+            "Without since, the last minute. GET answers with at most 1000 rows where no limit is given; the sums are of all.",
+            schema_of::<DropsRequest>,
+            schema_of::<PacketDrops>,
         ),
         question(
             "/v1/sockets",
