@@ -32,7 +32,7 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        BootTime, ConnectionFact, DropSnapshot, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot,
+        BootTime, ConnectionFact, Direction, DropSnapshot, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot,
     },
     filter::Filter,
     monitor::{self, RecordAnswer},
@@ -349,6 +349,12 @@ impl<'a> Drops<'a> {
         let observed = self.source.drops(&span, &Filter::everything(), &mut |sighting| {
             facts.push(sighting.fact.clone());
         })?;
+        // The same facts make the same line.
+        facts.sort_by_cached_key(|fact| {
+            let owner = fact.process.as_ref().map(|process| (process.pid, process.started));
+            let way = fact.direction == Direction::Outgoing;
+            (fact.reason.clone(), fact.local_port, owner, fact.protocol, fact.family, fact.netns, way)
+        });
         self.written = Some(*at);
         writer.write(&Line::Drops(DropSnapshot::new(*at, facts, observed)))?;
         writer.flush()
