@@ -151,6 +151,7 @@ fn help_is_stable_at_every_level() {
         "connections",
         "summary",
         "patterns",
+        "drops",
         "sockets",
         "listeners",
         "interfaces",
@@ -211,6 +212,8 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["connections", "--watch", "--since", "60s"],
         &["connections", "--watch", "--cursor", "x"],
         &["listeners", "--sort", "pid"],
+        &["--source", DEMO, "drops", "--remote", "198.51.100.23"],
+        &["--source", DEMO, "drops", "--window", "0"],
     ];
     let mut told = String::new();
     for arguments in cases {
