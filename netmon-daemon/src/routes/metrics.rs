@@ -14,7 +14,7 @@ use axum::{
 };
 use netmon_core::{
     CleanText, Error, Filter,
-    fact::{ConnectionState, ConnectionTotals, DropCounts, InterfaceSnapshot, InterfaceState, Observed},
+    fact::{ConnectionState, ConnectionTotals, DropCounts, Hook, InterfaceSnapshot, InterfaceState, Observed},
     source::{Source, Span},
 };
 use prometheus_client::{
@@ -131,12 +131,16 @@ struct Connections {
 impl Scrape {
     fn take(source: &dyn Source) -> netmon_core::Result<Self> {
         let interfaces = source.interfaces(&source.start()?)?;
-        let connections = match Connections::take(source) {
+        let drops = drops(source)?;
+        let mut connections = match Connections::take(source) {
             Ok(connections) => Some(connections),
             Err(Error::NotInSource { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { interfaces, connections, drops: drops(source)?, kernel: source.describe().kernel })
+        if let (Some(connections), true) = (&mut connections, drops.is_some()) {
+            connections.observed.active_hooks.push(Hook::KfreeSkb);
+        }
+        Ok(Self { interfaces, connections, drops, kernel: source.describe().kernel })
     }
 
     fn registry(&self, before: &Before) -> Registry {
