@@ -1,6 +1,9 @@
 //! What counting dropped packets costs in a flood of them: datagrams to a port where nobody listens, which the kernel
 //! receives, drops, and (over loopback) answers by ICMP.
 //!
+//! Speed is of datagrams for each second of the senders' own processor time: over loopback all of it happens in their
+//! system calls, and who else uses the processors meanwhile does not count.
+//!
 //! Each workload runs in turn with nothing attached, with connections followed (the control: drops are counted beside
 //! them), and with drops counted too. Ratios are of neighbours in time. Every drop must be in the count.
 
@@ -23,6 +26,7 @@ use netmon_core::{
     source::{Span, live::LiveSource},
 };
 use netmon_testkit::Netns;
+use rustix::time::{ClockId, clock_gettime};
 
 /// What counting dropped packets costs in a flood of them.
 #[derive(Parser)]
@@ -42,8 +46,11 @@ fn main() -> ExitCode {
 }
 
 /// Senders, and to how many ports each sends in turn.
-const WORKLOADS: [(&str, usize, u16); 3] =
-    [("one sender, one port", 1, 1), ("two senders, one port", 2, 1), ("one sender, 10,000 ports", 1, 10_000)];
+const WORKLOADS: [(&str, usize, u16); 3] = [
+    ("one sender, one port", 1, 1),
+    ("two senders, one port", 2, 1),
+    ("one sender, 10,000 ports", 1, 10_000),
+];
 
 fn measure(options: &Options) -> BenchResult {
     let time = Duration::from_millis(options.run_ms);
@@ -58,18 +65,18 @@ fn measure(options: &Options) -> BenchResult {
         let (mut speed, mut followed, mut counted, mut net, mut cost) =
             (Sample::default(), Sample::default(), Sample::default(), Sample::default(), Sample::default());
         for _ in 0..options.pairs {
-            let without = per_second(flood(senders, ports, time)?, time);
+            let without = flood(senders, ports, time)?.per_second;
             let with_control = {
                 let source = LiveSource::open()?;
                 let _observation = source.observe()?;
-                per_second(flood(senders, ports, time)?, time)
+                flood(senders, ports, time)?.per_second
             };
             let with_drops = counting(senders, ports, time)?;
             speed.push(without);
             followed.push(with_control / without);
             counted.push(with_drops / without);
             net.push(with_drops / with_control);
-            cost.push(senders as f64 * (1e9 / with_drops - 1e9 / with_control));
+            cost.push(1e9 / with_drops - 1e9 / with_control);
         }
         let ratio = |sample: &Sample| {
             let (low, high) = sample.median_interval();
@@ -89,14 +96,10 @@ fn measure(options: &Options) -> BenchResult {
     Ok(())
 }
 
-fn per_second(sent: u64, time: Duration) -> f64 {
-    sent as f64 / time.as_secs_f64()
-}
-
 fn counting(senders: usize, ports: u16, time: Duration) -> BenchResult<f64> {
     let source = LiveSource::open()?;
     let observation = source.observe_drops()?;
-    let sent = flood(senders, ports, time)?;
+    let Flood { sent, per_second } = flood(senders, ports, time)?;
     let span = Span { from: observation.from, to: source.start()? };
     let mut told = 0;
     source.drops(&span, &Filter::everything(), &mut |sighting| {
@@ -108,25 +111,33 @@ fn counting(senders: usize, ports: u16, time: Duration) -> BenchResult<f64> {
     if told < sent {
         return Err(format!("{told} were counted of {sent}").into());
     }
-    Ok(per_second(sent, time))
+    Ok(per_second)
 }
 
-/// How many were sent. What goes over loopback is dropped before the call returns.
-fn flood(senders: usize, ports: u16, time: Duration) -> BenchResult<u64> {
+/// How many were sent, and how many in a second of processor time.
+struct Flood {
+    sent: u64,
+    per_second: f64,
+}
+
+/// What goes over loopback is dropped before the call returns.
+fn flood(senders: usize, ports: u16, time: Duration) -> BenchResult<Flood> {
     thread::scope(|scope| {
         let sending: Vec<_> = (0..senders).map(|_| scope.spawn(move || send(ports, time))).collect();
-        let mut sent = 0;
+        let (mut sent, mut seconds) = (0, 0.0);
         for sender in sending {
-            sent += sender.join().map_err(|_| "a sender panicked")??;
+            let (datagrams, used) = sender.join().map_err(|_| "a sender panicked")??;
+            sent += datagrams;
+            seconds += used;
         }
-        Ok(sent)
+        Ok(Flood { sent, per_second: sent as f64 / seconds })
     })
 }
 
-fn send(ports: u16, time: Duration) -> BenchResult<u64> {
+fn send(ports: u16, time: Duration) -> BenchResult<(u64, f64)> {
     const FIRST: u16 = 1_000;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
-    let (start, mut sent) = (Instant::now(), 0_u64);
+    let (start, used, mut sent) = (Instant::now(), processor_time(), 0_u64);
     while start.elapsed() < time {
         for _ in 0..32 {
             let port = FIRST + u16::try_from(sent % u64::from(ports))?;
@@ -134,5 +145,11 @@ fn send(ports: u16, time: Duration) -> BenchResult<u64> {
             sent += 1;
         }
     }
-    Ok(sent)
+    Ok((sent, processor_time() - used))
+}
+
+/// Seconds of this thread.
+fn processor_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -6,8 +6,8 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, DropsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
-        parse_duration,
+        ConnectionsRequest, DropsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest,
+        SummaryRequest, parse_duration,
     },
     source::SourceChoice,
 };

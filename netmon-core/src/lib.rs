@@ -22,6 +22,7 @@ pub use monitor::{
     Monitor, PacketDrops, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, DropsRequest, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+    ConnectionFilter, ConnectionsRequest, DropsRequest, PatternsRequest, RateRequest, SocketsRequest,
+    SummaryRequest,
 };
 pub use source::Source;

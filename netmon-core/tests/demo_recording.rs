@@ -10,9 +10,10 @@ use std::{
 use netmon_core::{
     fact::{
         AddressFamily, Attribution, BootTime, ByProtocol, ClosedBy, ConnectionDirection, ConnectionError,
-        ConnectionFact, ConnectionState, Direction, DropCounts, DropFact, DropSnapshot, Hook, HookCounters, HookStatus, InterfaceAddress, InterfaceFact, InterfaceSnapshot,
-        InterfaceState, Layer, LinkCounters, Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot,
-        TcpFact, TcpState, Thread, Traffic, TrafficCounters,
+        ConnectionFact, ConnectionState, Direction, DropCounts, DropFact, DropSnapshot, Hook, HookCounters,
+        HookStatus, InterfaceAddress, InterfaceFact, InterfaceSnapshot, InterfaceState, Layer, LinkCounters,
+        Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot, TcpFact, TcpState, Thread, Traffic,
+        TrafficCounters,
     },
     source::{SourceDescription, recording},
 };

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use netmon_core::{
-    Answer as _, Control, DropsRequest, Error, Monitor, PacketDrops, RateRequest, Source as _,
+    Answer as _, CleanText, Control, DropsRequest, Error, Monitor, PacketDrops, RateRequest, Source as _,
     fact::{Attribution, Direction, Hook, Protocol},
     source::{ScopedSource, recording::RecordRequest, replay::ReplaySource},
 };
@@ -37,7 +37,7 @@ fn rows(answer: &PacketDrops) -> Vec<(Option<&str>, Option<&str>, u64)> {
         .drops
         .iter()
         .map(|row| {
-            let reason = row.reason.as_ref().map(|reason| reason.as_str());
+            let reason = row.reason.as_ref().map(CleanText::as_str);
             (reason, row.process.as_ref().map(|process| process.comm.as_str()), row.packets)
         })
         .collect()
@@ -65,7 +65,10 @@ fn drops_are_summed_up_by_reason_and_listed_by_owner() {
     assert!((closed.packets_per_second - 14.0).abs() < 1e-9);
     assert_eq!(closed.first_seen_at.unwrap().to_string(), "2026-03-01T12:30:01.2Z");
     assert_eq!(answer.header.coverage.active_hooks[0], Hook::KfreeSkb);
-    assert!(answer.to_string().starts_with("546 packets were dropped in 30 seconds: 18.2 a second"), "{answer}");
+    assert!(
+        answer.to_string().starts_with("546 packets were dropped in 30 seconds: 18.2 a second"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -154,7 +157,8 @@ fn what_is_recorded_again_answers_the_same() {
     let again = Monitor::replay(&path).unwrap();
     for since in [None, Some(Duration::from_secs(15))] {
         let request = asking(|request| request.since = since);
-        let answers = [demo(), again.clone()].map(|monitor| monitor.drops(&request, &Control::default()).unwrap());
+        let answers =
+            [demo(), again.clone()].map(|monitor| monitor.drops(&request, &Control::default()).unwrap());
         assert_eq!(answers[0].total, answers[1].total);
         assert_eq!(answers[0].drops, answers[1].drops);
     }
@@ -163,8 +167,11 @@ fn what_is_recorded_again_answers_the_same() {
 #[test]
 fn a_recording_without_drops_says_so() {
     let text = std::fs::read_to_string(DEMO).unwrap();
-    let text: String =
-        text.lines().filter(|line| !line.contains("\"type\":\"drops\"")).flat_map(|line| [line, "\n"]).collect();
+    let text: String = text
+        .lines()
+        .filter(|line| !line.contains("\"type\":\"drops\""))
+        .flat_map(|line| [line, "\n"])
+        .collect();
     let source = ReplaySource::read(text.as_bytes(), "old.jsonl").unwrap();
     assert!(matches!(source.observe_drops(), Err(Error::NotInSource { .. })));
     let error = Monitor::new(source).drops(&DropsRequest::default(), &Control::default()).unwrap_err();

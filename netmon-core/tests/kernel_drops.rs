@@ -9,7 +9,7 @@ use std::{
 };
 
 use netmon_core::{
-    Control, DropsRequest, Filter, Monitor, Source,
+    CleanText, Control, DropsRequest, Filter, Monitor, Source,
     fact::{AddressFamily, Attribution, Direction, DropCounts, DropFact, Hook, Observed, Protocol},
     source::{Observation, Span, live::LiveSource},
 };
@@ -88,7 +88,7 @@ fn datagrams_to_a_closed_port_are_nobodys_and_as_many_as_the_kernel_counts() {
         for drop in [tcp, udp4, udp6] {
             assert_eq!((drop.direction, drop.local_port), (Direction::Incoming, Some(9)));
             assert_eq!((&drop.process, drop.attribution), (&None, Attribution::Unknown));
-            assert_eq!(drop.interface_name.as_ref().map(|name| name.as_str()), Some("lo"));
+            assert_eq!(drop.interface_name.as_ref().map(CleanText::as_str), Some("lo"));
             assert!(drop.first.unwrap().ns() > observation.from.boot_ns && drop.first <= drop.last);
         }
         assert_eq!(observed.active_hooks[0], Hook::KfreeSkb);
@@ -145,7 +145,8 @@ fn another_namespaces_drops_are_told_there_and_not_blamed_on_the_sender() {
     let link = VethPair::create();
     // Frames for another host's link-layer address are dropped while they still have their sender's socket.
     let elsewhere = Ipv4Addr::new(10, 77, 0, 9);
-    let neighbour = format!("neigh replace {elsewhere} lladdr 02:00:00:79:ff:ff dev {} nud permanent", Side::INTERFACE);
+    let neighbour =
+        format!("neigh replace {elsewhere} lladdr 02:00:00:79:ff:ff dev {} nud permanent", Side::INTERFACE);
     link.far.netns.ip(&[neighbour]);
     let (source, observation) = link.far.netns.enter(|| {
         let source = LiveSource::open().unwrap();
@@ -207,7 +208,7 @@ fn what_is_dropped_on_its_way_out_is_its_senders() {
         assert_eq!(full.peer, Some(nobody));
         assert_eq!(full.process.as_ref().map(|process| process.pid), Some(std::process::id()));
         assert_eq!(full.attribution, Attribution::Exact);
-        assert_eq!(full.interface_name.as_ref().map(|name| name.as_str()), Some(Side::INTERFACE));
+        assert_eq!(full.interface_name.as_ref().map(CleanText::as_str), Some(Side::INTERFACE));
     });
 }
 

@@ -98,7 +98,10 @@ fn both_generations_find_dropped_packets() {
     let daemon = Daemon::replaying(&[]);
     let summary = daemon.get("/api/packet-drop-summary").json();
     assert_eq!(
-        only(&summary, &["count", "total_drops", "duration", "duration_seconds", "pid", "command", "message"]),
+        only(
+            &summary,
+            &["count", "total_drops", "duration", "duration_seconds", "pid", "command", "message"]
+        ),
         json!({ "count": 546, "total_drops": 546, "duration": 60, "duration_seconds": 60, "pid": 0, "command": "",
                 "message": "546 packets were dropped in 30 seconds: 18.2 a second, 42.4 kB" })
     );
@@ -123,7 +126,10 @@ fn both_generations_find_dropped_packets() {
     assert_eq!(only(&all, &["total_events", "truncated"]), json!({ "total_events": 4, "truncated": true }));
     let events = daemon.get("/api/events?type=packet_drop&command=nginx").json();
     assert_eq!(only(&events, &["count", "total_events"]), json!({ "count": 1, "total_events": 1 }));
-    assert_eq!(only(&events["events"][0], &["reason", "pid"]), json!({ "reason": "TCP_OLD_DATA", "pid": 814 }));
+    assert_eq!(
+        only(&events["events"][0], &["reason", "pid"]),
+        json!({ "reason": "TCP_OLD_DATA", "pid": 814 })
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::{
 };
 
 use netmon_core::{
-    ConnectionsRequest, Control, DropsRequest, Error, ErrorKind, Monitor, PatternsRequest, RateRequest, SocketsRequest,
-    SummaryRequest,
+    ConnectionsRequest, Control, DropsRequest, Error, ErrorKind, Monitor, PatternsRequest, RateRequest,
+    SocketsRequest, SummaryRequest,
     source::{
         SourceChoice,
         recording::RecordRequest,
@@ -63,7 +63,8 @@ fn answers_through_the_daemon_equal_answers_in_process() {
         assert_eq!(remote.sockets(&sockets).unwrap(), local.sockets(&sockets).unwrap());
         assert_eq!(remote.listeners(&sockets).unwrap(), local.listeners(&sockets).unwrap());
     }
-    for (filter, reasons) in [("", vec![]), ("udp or pid == 814", vec![]), ("", vec!["NO_SOCKET".to_owned()])] {
+    for (filter, reasons) in [("", vec![]), ("udp or pid == 814", vec![]), ("", vec!["NO_SOCKET".to_owned()])]
+    {
         let mut drops = DropsRequest::default();
         drops.filter.filter = Some(filter.to_owned());
         drops.reasons = reasons;

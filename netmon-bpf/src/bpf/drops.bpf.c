@@ -16,8 +16,9 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* How many arguments kfree_skb has: 2, with the reason 3 (5.17), with the receiving socket 4 (6.11).
- * User space reads this from the kernel's BTF, as it does the number of the reason that is none. */
+/* How many arguments kfree_skb has: 2, with the reason 3 (5.17), with the receiving socket 4
+ * (6.11). User space reads this from the kernel's BTF, as it does the number of the reason that is
+ * none. */
 const volatile __u32 nm_arguments = 2;
 const volatile __u32 nm_consumed = 0;
 
@@ -108,9 +109,9 @@ static __always_inline void nm_read_packet(struct nm_packet *packet, struct sk_b
 	if (!network)
 		network = data;
 	packet->bytes = skb->len;
-	bpf_probe_read_kernel(
-	    &segments, sizeof(segments),
-	    head + skb->end + bpf_core_field_offset(struct skb_shared_info, gso_segs));
+	bpf_probe_read_kernel(&segments, sizeof(segments),
+			      head + skb->end +
+				  bpf_core_field_offset(struct skb_shared_info, gso_segs));
 	packet->segments = segments > 1 ? segments : 1;
 
 	if (network + sizeof(ipv4) > linear ||
@@ -167,8 +168,8 @@ static __always_inline void nm_read_end(struct nm_end *end, struct sock *sk)
 	end->port = sk->__sk_common.skc_num;
 }
 
-/* The interface and its namespace. While a packet waits in a socket's queue, this place in it is used
- * for something else: of a datagram its length, of a segment perhaps a pointer into a tree. */
+/* The interface and its namespace. While a packet waits in a socket's queue, this place in it is
+ * used for something else: of a datagram its length, of a segment perhaps a pointer into a tree. */
 static __always_inline void nm_read_device(struct sk_buff *skb, __u32 *interface, __u32 *netns)
 {
 	__u64 address = 0;
@@ -242,9 +243,10 @@ static __always_inline int nm_add(struct nm_drop *drop, const struct nm_packet *
 	return 0;
 }
 
-static __always_inline struct nm_drop *
-nm_begin(void *map, const struct nm_drop_key *key, const struct nm_packet *packet,
-	 const struct nm_socket *socket, __u64 cookie, bool received, __u64 now)
+static __always_inline struct nm_drop *nm_begin(void *map, const struct nm_drop_key *key,
+						const struct nm_packet *packet,
+						const struct nm_socket *socket, __u64 cookie,
+						bool received, __u64 now)
 {
 	struct nm_drop fresh = {};
 
@@ -292,10 +294,10 @@ int nm_count_drop(__u64 *ctx)
 	nm_read_packet(&packet, skb);
 	nm_read_device(skb, &device, &device_netns);
 	interface = skb->skb_iif;
-	/* What a veth takes over to another namespace came in there, though no interface says so yet. */
+	/* What a veth takes over to another namespace came in there, though no interface says so
+	 * yet. */
 	received =
-	    receiver || interface ||
-	    (end.is_internet && device_netns && device_netns != end.netns);
+	    receiver || interface || (end.is_internet && device_netns && device_netns != end.netns);
 	if (!interface)
 		interface = device;
 	key.side = received ? NM_SIDE_RECEIVED : NM_SIDE_SENT;
@@ -322,8 +324,8 @@ int nm_count_drop(__u64 *ctx)
 	if (drop)
 		return nm_add(drop, &packet, received, interface, now);
 
-	/* The number by which user space may find out who owns the socket: one is made for a receiver
-	 * alone, since the verifier trusts no socket that is found in a packet. */
+	/* The number by which user space may find out who owns the socket: one is made for a
+	 * receiver alone, since the verifier trusts no socket that is found in a packet. */
 	if (end.is_internet && !socket) {
 		if (receiver)
 			cookie = bpf_get_socket_cookie(receiver);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * Where flow.bpf.c writes down who owns which socket. Other objects that it is loaded beside read it
- * there: user space gives them the same maps.
+ * Where flow.bpf.c writes down who owns which socket. Other objects that it is loaded beside read
+ * it there: user space gives them the same maps.
  */
 #ifndef NETMON_OWNERS_H
 #define NETMON_OWNERS_H

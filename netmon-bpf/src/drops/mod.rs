@@ -79,8 +79,7 @@ impl Kernel {
         let mut kernel = Self { arguments, ..Self::default() };
         let Some(reasons) = btf.type_by_name::<Enum<'_>>("skb_drop_reason") else { return Ok(kernel) };
         for reason in reasons.iter() {
-            let (Some(name), Ok(number)) =
-                (reason.name.and_then(OsStr::to_str), u32::try_from(reason.value))
+            let (Some(name), Ok(number)) = (reason.name.and_then(OsStr::to_str), u32::try_from(reason.value))
             else {
                 continue;
             };

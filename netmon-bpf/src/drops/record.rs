@@ -90,9 +90,32 @@ macro_rules! pin {
 }
 
 // The layouts are C's: a moved or resized field fails the build here.
-pin!(DropKey = nm_drop_key {
-    owner_start_ns, owner_pid, owner_exec_id, reason, netns, local_port, protocol, family, side,
-});
-pin!(DropCount = nm_drop {
-    packets, wire_packets, bytes, first_ns, last_ns, peer_ns, cookie, peer, peer_port, attribution, interface, owner,
-});
+pin!(
+    DropKey = nm_drop_key {
+        owner_start_ns,
+        owner_pid,
+        owner_exec_id,
+        reason,
+        netns,
+        local_port,
+        protocol,
+        family,
+        side,
+    }
+);
+pin!(
+    DropCount = nm_drop {
+        packets,
+        wire_packets,
+        bytes,
+        first_ns,
+        last_ns,
+        peer_ns,
+        cookie,
+        peer,
+        peer_port,
+        attribution,
+        interface,
+        owner,
+    }
+);

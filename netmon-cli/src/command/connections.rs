@@ -7,8 +7,8 @@ use std::{
 };
 
 use netmon_core::{
-    Connection, ConnectionWatch, ConnectionsAnswer, DropsRequest, Error, Header, Monitor, PatternsRequest, SocketsRequest,
-    SummaryRequest,
+    Connection, ConnectionWatch, ConnectionsAnswer, DropsRequest, Error, Header, Monitor, PatternsRequest,
+    SocketsRequest, SummaryRequest,
     answer::{EndLine, Line, Row as _},
     view::ConnectionLines,
 };

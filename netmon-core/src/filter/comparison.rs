@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     clean::CleanText,
-    fact::{BootTime, ClosedBy, ConnectionDirection, ConnectionFact, Direction, DropFact, Process, Thread},
+    fact::{
+        BootTime, ClosedBy, ConnectionDirection, ConnectionFact, Direction, DropFact, Process, Protocol,
+        Thread,
+    },
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +27,9 @@ impl Comparison {
         let relation = self.relation;
         match &self.values {
             Values::Numbers(ranges) => compare_numbers(relation, &numbers(self.field, fact), ranges),
-            Values::Texts(patterns) => {
-                compare(relation, &texts_of_connection(self.field, fact), |text| patterns.iter().any(|p| p.matches(text)))
-            }
+            Values::Texts(patterns) => compare(relation, &texts_of_connection(self.field, fact), |text| {
+                patterns.iter().any(|p| p.matches(text))
+            }),
             Values::Users(users) => {
                 let uid = fact.process.as_ref().and_then(|process| process.uid).map(u64::from);
                 compare(relation, &[uid], |uid| users.iter().any(|user| user.range.contains(uid)))
@@ -89,7 +92,7 @@ impl Comparison {
             }
             Values::Names(names) => {
                 let name = match self.field {
-                    Field::Protocol => drop.protocol.map(|protocol| protocol.name()),
+                    Field::Protocol => drop.protocol.map(Protocol::name),
                     Field::Direction => Some(match drop.direction {
                         Direction::Incoming => ConnectionDirection::Inbound.name(),
                         Direction::Outgoing => ConnectionDirection::Outbound.name(),

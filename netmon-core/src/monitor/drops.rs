@@ -248,9 +248,8 @@ pub(super) fn drops(
     filter.check_for_drops()?;
     source.permit(&filter)?;
     let own_pid = description.observer_pid.filter(|_| !request.filter.include_own);
-    let is_own = |fact: &DropFact| {
-        own_pid.is_some() && fact.process.as_ref().map(|process| process.pid) == own_pid
-    };
+    let is_own =
+        |fact: &DropFact| own_pid.is_some() && fact.process.as_ref().map(|process| process.pid) == own_pid;
     let is_asked_for = |fact: &DropFact| {
         let name = fact.reason.as_ref().map_or(NOT_SPECIFIED, CleanText::as_str);
         request.reasons.is_empty() || request.reasons.iter().any(|asked| asked.eq_ignore_ascii_case(name))

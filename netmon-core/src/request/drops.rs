@@ -30,7 +30,7 @@ pub struct DropsRequest {
     #[serde(with = "super::seconds")]
     #[cfg_attr(feature = "schema", schemars(with = "f64", range(min = 0.1, max = 3600.0)))]
     pub window: Duration,
-    /// Only those dropped for this reason, such as NO_SOCKET; repeat for several
+    /// Only those dropped for this reason, by the kernel's name for it; repeat for several
     #[cfg_attr(feature = "clap", arg(long = "reason", value_name = "REASON"))]
     #[serde(alias = "reason")]
     pub reasons: Vec<String>,

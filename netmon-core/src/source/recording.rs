@@ -32,7 +32,8 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        BootTime, ConnectionFact, Direction, DropSnapshot, HookStatus, InterfaceSnapshot, Moment, Observed, SocketSnapshot,
+        BootTime, ConnectionFact, Direction, DropSnapshot, HookStatus, InterfaceSnapshot, Moment, Observed,
+        SocketSnapshot,
     },
     filter::Filter,
     monitor::{self, RecordAnswer},

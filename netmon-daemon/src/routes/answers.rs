@@ -9,7 +9,8 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use netmon_core::{
-    ConnectionsRequest, Control, DropsRequest, Monitor, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+    ConnectionsRequest, Control, DropsRequest, Monitor, PatternsRequest, RateRequest, SocketsRequest,
+    SummaryRequest,
     request::{LONGEST_CALL, check_window, duration_of_seconds},
 };
 use schemars::JsonSchema;

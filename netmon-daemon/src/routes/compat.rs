@@ -344,7 +344,8 @@ async fn events(
     match r#type.as_deref() {
         None | Some("" | "connection") => {}
         Some("packet_drop") => {
-            let parameters = ListParameters { pid, command, process_name: None, limit, since, duration_seconds: None };
+            let parameters =
+                ListParameters { pid, command, process_name: None, limit, since, duration_seconds: None };
             if until.is_some() {
                 return Err(bad("drops are summed up, so \"until\" cannot choose among them").into());
             }

@@ -16,8 +16,9 @@ use netmon_core::{
     source::{
         Counting, InterfaceRef, Source,
         remote::wire::{
-            AtRequest, ChangesRequest, CountReply, CountRequest, DropLine, LONGEST_PATIENCE, NDJSON, ObserveReply,
-            ObservedRequest, PermitRequest, SightingLine, SightingsRequest, WaitReply, WaitRequest,
+            AtRequest, ChangesRequest, CountReply, CountRequest, DropLine, LONGEST_PATIENCE, NDJSON,
+            ObserveReply, ObservedRequest, PermitRequest, SightingLine, SightingsRequest, WaitReply,
+            WaitRequest,
         },
     },
 };

@@ -14,7 +14,9 @@ use axum::{
 };
 use netmon_core::{
     CleanText, Error, Filter,
-    fact::{ConnectionState, ConnectionTotals, DropCounts, Hook, InterfaceSnapshot, InterfaceState, Observed},
+    fact::{
+        ConnectionState, ConnectionTotals, DropCounts, Hook, InterfaceSnapshot, InterfaceState, Observed,
+    },
     source::{Source, Span},
 };
 use prometheus_client::{
@@ -325,12 +327,7 @@ fn add_drops(registry: &mut Registry, drops: &BTreeMap<String, DropCounts>) {
         bytes.get_or_create(&labels).inc_by(counts.l3_bytes);
     }
     registry.register("packet_drops", "Packets that the kernel dropped, by its reason", packets);
-    registry.register_with_unit(
-        "packet_drops",
-        "Bytes of them, from the IP header on",
-        Unit::Bytes,
-        bytes,
-    );
+    registry.register_with_unit("packet_drops", "Bytes of them, from the IP header on", Unit::Bytes, bytes);
 }
 
 fn kind(protocol: netmon_core::fact::Protocol, direction: netmon_core::fact::ConnectionDirection) -> Labels {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::LazyLock};
 
 use netmon_core::{
     CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, DropsRequest, InterfacesAnswer,
-    ListenersAnswer, PacketDrops, PatternsAnswer, PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer, SocketsRequest, SummaryAnswer,
-    SummaryRequest,
+    ListenersAnswer, PacketDrops, PatternsAnswer, PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer,
+    SocketsRequest, SummaryAnswer, SummaryRequest,
     source::remote::wire::{NDJSON, PROBLEM_JSON, Problem},
 };
 use serde_json::{Map, Value, json};

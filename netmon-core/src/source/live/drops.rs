@@ -124,8 +124,7 @@ impl Dropping {
         filter: &Filter,
         visit: &mut dyn FnMut(DropSighting<'_>),
     ) -> Result<Observed> {
-        let is_known =
-            |last: Option<Moment>| last.is_some_and(|last| last.boot_ns >= span.to.boot_ns);
+        let is_known = |last: Option<Moment>| last.is_some_and(|last| last.boot_ns >= span.to.boot_ns);
         let last = self.shared.state().history.last_reading();
         if !is_known(last) {
             self.shared.read(now())?;
@@ -242,11 +241,8 @@ impl Shared {
         count: &DropCount,
     ) -> DropFact {
         let direction = if key.is_received() { Direction::Incoming } else { Direction::Outgoing };
-        let counts = DropCounts {
-            packets: count.packets,
-            wire_packets: count.wire_packets,
-            l3_bytes: count.bytes,
-        };
+        let counts =
+            DropCounts { packets: count.packets, wire_packets: count.wire_packets, l3_bytes: count.bytes };
         let mut fact = DropFact::new(direction, counts);
         fact.reason = self.monitor.reason(key.reason).map(|name| CleanText::from(name.as_str()));
         fact.protocol = protocol(key);
@@ -304,9 +300,9 @@ impl Shared {
         observed.active_hooks.extend(connections.active_hooks);
         observed.missing_hooks = connections.missing_hooks;
         if !self.monitor.has_reasons() {
-            observed.warnings.push(
-                "this kernel does not say why it drops packets; Linux 5.17 and later do".to_owned(),
-            );
+            observed
+                .warnings
+                .push("this kernel does not say why it drops packets; Linux 5.17 and later do".to_owned());
         }
         if !self.monitor.knows_owners() {
             observed.warnings.push("owners are those who held the port when the drops were read".to_owned());
@@ -361,11 +357,9 @@ fn reason(error: &netmon_bpf::Error) -> String {
 pub(super) fn probe() -> HookStatus {
     match DropMonitor::probe() {
         Ok(()) => HookStatus::works(Hook::KfreeSkb),
-        Err(error) => HookStatus::missing(
-            Hook::KfreeSkb,
-            reason(&error),
-            is_refused(&error).then(capabilities_fix),
-        ),
+        Err(error) => {
+            HookStatus::missing(Hook::KfreeSkb, reason(&error), is_refused(&error).then(capabilities_fix))
+        }
     }
 }
 

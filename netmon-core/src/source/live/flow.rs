@@ -9,8 +9,7 @@ use std::{
 
 use netmon_bpf::{
     drops::DropMonitor,
-    flow::{self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Record, SocketRecord,
-},
+    flow::{self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Record, SocketRecord},
 };
 
 use super::{

@@ -23,13 +23,13 @@ use ureq::{
 use self::{
     transport::{NoResolver, UnixConnector},
     wire::{
-        AtRequest, ChangesRequest, CountReply, CountRequest, DropLine, ObserveReply, ObservedRequest, PROBLEM_JSON,
-        PermitRequest, Problem, SightingLine, SightingsRequest, WaitReply, WaitRequest,
+        AtRequest, ChangesRequest, CountReply, CountRequest, DropLine, ObserveReply, ObservedRequest,
+        PROBLEM_JSON, PermitRequest, Problem, SightingLine, SightingsRequest, WaitReply, WaitRequest,
     },
 };
 use super::{
-    ChangeCursor, Changes, Counting, DropSighting, Evaluated, InterfaceRef, Observation, Question, Sighting, Source,
-    SourceDescription, Span,
+    ChangeCursor, Changes, Counting, DropSighting, Evaluated, InterfaceRef, Observation, Question, Sighting,
+    Source, SourceDescription, Span,
 };
 use crate::{
     clean::CleanText,
@@ -497,7 +497,9 @@ impl Source for RemoteSource {
             Question::Listeners(request) => {
                 Evaluated::Listeners(self.evaluate_in("listeners", request, none)?)
             }
-            Question::Drops(request) => Evaluated::Drops(self.evaluate_in("drops", request, request.window)?),
+            Question::Drops(request) => {
+                Evaluated::Drops(self.evaluate_in("drops", request, request.window)?)
+            }
             Question::Capabilities => {
                 Evaluated::Capabilities(self.evaluate_in("capabilities", &Nothing {}, none)?)
             }
