@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         ));
     }
 
-    let mut sources = vec!["iface", "flow", "flow_old"];
+    let mut sources = vec!["iface", "flow", "flow_old", "drops"];
     if env::var_os("CARGO_FEATURE_COST").is_some() {
         sources.push("cost");
     }

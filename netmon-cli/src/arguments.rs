@@ -6,8 +6,8 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, DiagnoseRequest, HookChoice, InsightsRequest, PatternsRequest, RateRequest,
-        SocketsRequest, SummaryRequest, parse_duration,
+        ConnectionsRequest, DiagnoseRequest, DropsRequest, HookChoice, InsightsRequest, PatternsRequest,
+        RateRequest, SocketsRequest, SummaryRequest, parse_duration,
     },
     source::SourceChoice,
 };
@@ -195,6 +195,20 @@ Examples:
   NETMON_AI_MODEL=llama3.2 NETMON_AI_BASE_URL=http://localhost:11434/v1 netmon-cli insights 'why is it slow?'
   netmon-cli insights 'what fails?' --process nginx --ai-dry-run     what would be sent")]
     Insights(Box<InsightsRequest>),
+    /// Packets that the kernel dropped: why, whose, and at which port
+    ///
+    /// Drops are summed up in the kernel by reason, protocol, local port and the process that owns the socket; the other
+    /// side is an example. Needs eBPF. What a network card drops is in the counters of `interfaces`.
+    #[command(
+        mut_arg("limit", most_rows_in_text),
+        after_help = "\
+Examples:
+  netmon-cli drops                                   over the next five seconds
+  netmon-cli drops --since 60s                       in the last minute, where netmond runs
+  netmon-cli drops --process nginx --window 30s
+  netmon-cli drops --reason NO_SOCKET -o json"
+    )]
+    Drops(Box<DropsRequest>),
 
     /// All sockets now, with the processes that hold them
     #[command(

@@ -81,6 +81,9 @@ fn every_command_prints_its_answer_as_text() {
     for command in ["connections", "summary", "patterns", "diagnose", "sockets", "listeners"] {
         insta::assert_snapshot!(format!("{command}_text"), all(&demo(&[command])));
     }
+    for command in ["connections", "summary", "patterns", "drops", "sockets", "listeners"] {
+        insta::assert_snapshot!(format!("{command}_text"), all(&demo(&[command])));
+    }
     let some = ["connections", "--process", "curl", "--since", "15s", "--sort", "received"];
     insta::assert_snapshot!("connections_filtered_text", all(&demo(&some)));
     insta::assert_snapshot!(
@@ -112,6 +115,8 @@ fn every_command_prints_its_answer_for_machines() {
         );
         let summary = ["summary", "--process", "curl", "--since", "10s", "-o", format];
         insta::assert_snapshot!(format!("summary_{format}"), all(&demo(&summary)));
+        let drops = ["drops", "--protocol", "udp", "--since", "15s", "-o", format];
+        insta::assert_snapshot!(format!("drops_{format}"), all(&demo(&drops)));
         let patterns = ["analyze", "--process", "probe", "-o", format];
         insta::assert_snapshot!(format!("patterns_{format}"), all(&demo(&patterns)));
         let diagnose = ["diagnose", "--process", "python3", "-o", format];
@@ -152,6 +157,7 @@ fn help_is_stable_at_every_level() {
         "summary",
         "patterns",
         "diagnose",
+        "drops",
         "sockets",
         "listeners",
         "interfaces",
@@ -214,6 +220,8 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["connections", "--watch", "--since", "60s"],
         &["connections", "--watch", "--cursor", "x"],
         &["listeners", "--sort", "pid"],
+        &["--source", DEMO, "drops", "--remote", "198.51.100.23"],
+        &["--source", DEMO, "drops", "--window", "0"],
     ];
     let mut told = String::new();
     for arguments in cases {

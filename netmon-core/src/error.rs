@@ -66,6 +66,18 @@ pub enum Error {
         /// Why, and what would help.
         reason: String,
     },
+    /// The only hook that tells of something could not be attached.
+    #[error("{what} are told by {hook} alone: {reason}")]
+    HookMissing {
+        /// What was asked for.
+        what: &'static str,
+        /// The hook.
+        hook: Hook,
+        /// Whether a capability is what is missing.
+        not_permitted: bool,
+        /// Why it cannot be used.
+        reason: String,
+    },
     /// A recording that cannot be read or written.
     #[error("recording {}: {reason}", .path.display())]
     Recording {
@@ -153,7 +165,7 @@ pub enum ErrorKind {
     WindowOutOfRange,
     /// [`Error::InvalidRequest`].
     InvalidRequest,
-    /// [`Error::HookUnavailable`].
+    /// [`Error::HookUnavailable`], [`Error::HookMissing`].
     HookUnavailable,
     /// [`Error::Recording`].
     Recording,
@@ -191,7 +203,7 @@ impl Error {
             Self::NoInterfaceUp { .. } => ErrorKind::NoInterfaceUp,
             Self::WindowOutOfRange { .. } => ErrorKind::WindowOutOfRange,
             Self::InvalidRequest(_) => ErrorKind::InvalidRequest,
-            Self::HookUnavailable { .. } => ErrorKind::HookUnavailable,
+            Self::HookUnavailable { .. } | Self::HookMissing { .. } => ErrorKind::HookUnavailable,
             Self::Recording { .. } => ErrorKind::Recording,
             Self::NotInSource { .. } => ErrorKind::NotInSource,
             Self::Filter(_) => ErrorKind::Filter,
@@ -215,7 +227,8 @@ impl Error {
     /// What the reader can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::HookUnavailable { not_permitted: true, .. } => Some(capabilities_fix()),
+            Self::HookUnavailable { not_permitted: true, .. }
+            | Self::HookMissing { not_permitted: true, .. } => Some(capabilities_fix()),
             Self::HookUnavailable { .. } => {
                 Some("without naming a hook the best that works is taken".to_owned())
             }

@@ -21,10 +21,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
     CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, Diagnosis, InterfacesAnswer,
-    ListenersAnswer, Monitor, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
+    ListenersAnswer, Monitor, PacketDrops, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, DiagnoseRequest, PatternsRequest, RateRequest, SocketsRequest,
-    SummaryRequest,
+    ConnectionFilter, ConnectionsRequest, DiagnoseRequest, DropsRequest, PatternsRequest, RateRequest,
+    SocketsRequest, SummaryRequest,
 };
 pub use source::Source;

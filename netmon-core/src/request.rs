@@ -2,6 +2,7 @@
 
 mod connections;
 mod diagnose;
+mod drops;
 #[cfg(feature = "ai")]
 mod insights;
 mod listings;
@@ -11,6 +12,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 pub use connections::{ConnectionFilter, DirectionChoice};
 pub use diagnose::DiagnoseRequest;
+pub use drops::DropsRequest;
 #[cfg(feature = "ai")]
 pub use insights::InsightsRequest;
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};

@@ -9,10 +9,11 @@ use std::{
 
 use netmon_core::{
     fact::{
-        Attribution, BootTime, ByProtocol, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact,
-        ConnectionState, Hook, HookCounters, HookStatus, InterfaceAddress, InterfaceFact, InterfaceSnapshot,
-        InterfaceState, Layer, LinkCounters, LinkReading, Moment, Observed, Process, Protocol,
-        ProtocolSnapshot, SocketFact, SocketSnapshot, TcpFact, TcpState, Thread, Traffic, TrafficCounters,
+        AddressFamily, Attribution, BootTime, ByProtocol, ClosedBy, ConnectionDirection, ConnectionError,
+        ConnectionFact, ConnectionState, Direction, DropCounts, DropFact, DropSnapshot, Hook, HookCounters,
+        HookStatus, InterfaceAddress, InterfaceFact, InterfaceSnapshot, InterfaceState, Layer, LinkCounters,
+        LinkReading, Moment, Observed, Process, Protocol, ProtocolSnapshot, SocketFact, SocketSnapshot,
+        TcpFact, TcpState, Thread, Traffic, TrafficCounters,
     },
     source::{SourceDescription, recording},
 };
@@ -536,6 +537,54 @@ fn protocols(second: u64) -> ProtocolSnapshot {
     read
 }
 
+/// Somebody looks for DNS servers, systemd-resolved is slow for a moment, and a reset comes late.
+fn drops(second: u64) -> DropSnapshot {
+    let drop = |reason: &str, protocol, port, peer: &str, packets: u64, bytes_each: u64| {
+        let counts = DropCounts { packets, wire_packets: packets, l3_bytes: packets * bytes_each };
+        let mut fact = DropFact::new(Direction::Incoming, counts);
+        fact.reason = Some(reason.into());
+        fact.protocol = Some(protocol);
+        let peer: SocketAddr = peer.parse().unwrap();
+        fact.family = Some(if peer.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 });
+        fact.peer = Some(peer);
+        fact.netns = 4_026_531_840;
+        fact.local_port = Some(port);
+        (fact.interface, fact.interface_name) = (Some(2), Some("eth0".into()));
+        fact.first = boot_time(1_200);
+        fact.last = boot_time(i64::try_from(second * 1_000).unwrap() - 350);
+        fact
+    };
+    let mut drops = Vec::new();
+    if second >= 10 {
+        drops.push(drop("NO_SOCKET", Protocol::Udp, 53, "198.51.100.23:40112", 14 * second, 71));
+        let mut slow = drop("SOCKET_RCVBUFF", Protocol::Udp, 53, "127.0.0.1:58211", 120, 66);
+        slow.process = Some(Arc::new(service(
+            640,
+            "systemd-resolve",
+            101,
+            "/usr/lib/systemd/systemd-resolved",
+            "systemd-resolved.service",
+        )));
+        slow.attribution = Attribution::Snapshot;
+        (slow.interface, slow.interface_name) = (Some(1), Some("lo".into()));
+        (slow.first, slow.last) = (boot_time(7_300), boot_time(7_450));
+        drops.push(slow);
+    }
+    if second >= 20 {
+        let mut reset = drop("TCP_OLD_DATA", Protocol::Tcp, 443, "[2001:db8:7::7]:50100", 3, 1_480);
+        reset.process = Some(Arc::new(nginx(814)));
+        reset.attribution = Attribution::Exact;
+        (reset.first, reset.last) = (boot_time(15_020), boot_time(15_260));
+        drops.push(reset);
+        let mut unknown = drop("x", Protocol::Icmp, 0, "203.0.113.9:0", second / 10, 84);
+        (unknown.reason, unknown.local_port) = (None, None);
+        drops.push(unknown);
+    }
+    let mut observed = observed();
+    observed.active_hooks.insert(0, Hook::KfreeSkb);
+    DropSnapshot::new(moment(second), drops, observed)
+}
+
 fn line(kind: &str, value: impl Serialize) -> String {
     let mut line = serde_json::to_value(value).unwrap();
     line["type"] = kind.into();
@@ -563,6 +612,7 @@ fn recording() -> String {
             HookStatus::works(Hook::ErrorReport),
             HookStatus::works(Hook::SocketIterator),
             HookStatus::works(Hook::TcpIterator),
+            HookStatus::works(Hook::KfreeSkb),
             HookStatus::works(Hook::SockDiag),
         ],
         "observed": observed(),
@@ -576,6 +626,7 @@ fn recording() -> String {
         }
         if second % 10 == 0 {
             text.push_str(&line("sockets", sockets(second)));
+            text.push_str(&line("drops", drops(second)));
         }
         if second % 30 == 0 {
             text.push_str(&line("protocols", protocols(second)));

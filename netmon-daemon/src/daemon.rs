@@ -30,6 +30,8 @@ pub(crate) struct Daemon {
     source: Arc<dyn Source>,
     /// What was attached stays so while this lives.
     _observation: Observation,
+    /// The same of dropped packets, where they can be counted.
+    _drops: Option<Observation>,
     settings: RwLock<Arc<Config>>,
     token: RwLock<Option<Token>>,
     clients: Mutex<HashMap<Client, Arc<Turns>>>,
@@ -70,11 +72,19 @@ impl Daemon {
             _ => Arc::new(LiveSource::open()?.with_memory_limit(memory)),
         };
         let observation = source.observe()?;
+        let drops = match source.observe_drops() {
+            Ok(observation) => Some(observation),
+            Err(error) => {
+                tracing::warn!("dropped packets are not counted: {error}");
+                None
+            }
+        };
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let started = Timestamp::now();
         Ok(Self {
             source,
             _observation: observation,
+            _drops: drops,
             clients: Mutex::new(HashMap::new()),
             mcp: Mutex::new(HashMap::new()),
             questions: Arc::new(Semaphore::new((2 * cpus).max(4))),

@@ -20,7 +20,11 @@ pub(crate) fn read<T: DeserializeOwned + JsonSchema>(query: &str) -> Result<T, R
     let properties = schema["properties"].as_object().unwrap_or(&none);
     let mut object = Map::new();
     for (key, text) in pairs(query).map_err(bad)? {
-        let key = if key == "state" { "states".to_owned() } else { key };
+        let key = match key.as_str() {
+            "state" => "states".to_owned(),
+            "reason" => "reasons".to_owned(),
+            _ => key,
+        };
         let Some(property) = properties.get(&key) else { return Err(unknown(&key, properties)) };
         let text = match text {
             Some(text) => text,

@@ -6,7 +6,7 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write as _,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     process::{Command, Stdio},
 };
 
@@ -94,6 +94,45 @@ fn both_generations_find_their_rows_in_the_list() {
 }
 
 #[test]
+fn both_generations_find_dropped_packets() {
+    let daemon = Daemon::replaying(&[]);
+    let summary = daemon.get("/api/packet-drop-summary").json();
+    assert_eq!(
+        only(
+            &summary,
+            &["count", "total_drops", "duration", "duration_seconds", "pid", "command", "message"]
+        ),
+        json!({ "count": 546, "total_drops": 546, "duration": 60, "duration_seconds": 60, "pid": 0, "command": "",
+                "message": "546 packets were dropped in 30 seconds: 18.2 a second, 42.4 kB" })
+    );
+    assert_eq!(summary["by_reason"][0]["reason"], "NO_SOCKET");
+    let of_one = daemon.post("/api/packet-drop-summary", r#"{"command": "nginx", "duration": 20}"#).json();
+    assert_eq!(only(&of_one, &["count", "command"]), json!({ "count": 3, "command": "nginx" }));
+
+    let list = daemon.post("/api/list-packet-drops", r#"{"pid": 640}"#).json();
+    assert_eq!(
+        only(&list, &["total_pids", "total_drops", "total_events", "truncated"]),
+        json!({ "total_pids": 1, "total_drops": 120, "total_events": 1, "truncated": false })
+    );
+    let expected = json!({ "type": "packet_drop", "pid": 640, "command": "systemd-resolve",
+        "timestamp": 1_772_368_207_450_000_000_u64, "time": "2026-03-01T12:30:07.45Z",
+        "drop_reason": "SOCKET_RCVBUFF", "skb_length": 66, "packets": 120, "protocol": "UDP", "local_port": 53 });
+    let keys: Vec<&str> = expected.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(only(&list["drops"]["640"][0], &keys), expected);
+    assert_eq!(list["events_by_pid"], list["drops"]);
+    // What nobody owns is listed under 0, and not under who sent it.
+    let all = daemon.get("/api/list-packet-drops?limit=1").json();
+    assert_eq!(all["drops"]["0"][0]["drop_reason"], "NO_SOCKET");
+    assert_eq!(only(&all, &["total_events", "truncated"]), json!({ "total_events": 4, "truncated": true }));
+    let events = daemon.get("/api/events?type=packet_drop&command=nginx").json();
+    assert_eq!(only(&events, &["count", "total_events"]), json!({ "count": 1, "total_events": 1 }));
+    assert_eq!(
+        only(&events["events"][0], &["reason", "pid"]),
+        json!({ "reason": "TCP_OLD_DATA", "pid": 814 })
+    );
+}
+
+#[test]
 fn wrong_parameters_are_named_and_never_passed_over() {
     let daemon = Daemon::replaying(&[]);
     let large = format!("{{\"command\": \"{}\"}}", "x".repeat(70_000));
@@ -110,8 +149,9 @@ fn wrong_parameters_are_named_and_never_passed_over() {
         (daemon.post("/api/connection-summary", &large), 413, "larger than 64 KiB"),
         (daemon.get("/api/nonesuch"), 404, "nothing at /api/nonesuch"),
         (daemon.post("/api/programs", "{}"), 405, "/api/programs cannot be asked with POST"),
-        (daemon.get("/api/packet-drop-summary"), 501, "does not observe dropped packets"),
-        (daemon.post("/api/list-packet-drops", "{}"), 501, "does not observe dropped packets"),
+        (daemon.get("/api/packet-drop-summary?duration=0"), 400, "\"duration\" is 1 to 3600 seconds, not 0"),
+        (daemon.post("/api/list-packet-drops", r#"{"limit": 0}"#), 400, "\"limit\" is 1 to 1000, not 0"),
+        (daemon.get("/api/events?type=packet_drop&until=5s"), 400, "\"until\" cannot choose"),
     ];
     for (reply, status, message) in cases {
         assert_eq!(reply.status, status, "{reply:?}");
@@ -204,6 +244,9 @@ fn prometheus_reads_every_line() {
         1.0
     );
     assert_eq!(of("netmon_connections_open{protocol=\"tcp\",direction=\"inbound\"}"), 2.0);
+    assert_eq!(of("netmon_packet_drops_total{reason=\"NO_SOCKET\"}"), 420.0);
+    assert_eq!(of("netmon_packet_drops_total{reason=\"NOT_SPECIFIED\"}"), 3.0);
+    assert_eq!(of("netmon_packet_drops_bytes_total{reason=\"SOCKET_RCVBUFF\"}"), 7_920.0);
     assert_eq!(of("netmon_hook_active{hook=\"set_state\"}"), 1.0);
     assert_eq!(of("netmon_events_lost_total{stage=\"kernel\"}"), 0.0);
     assert!(of("netmon_interface_packets_total{interface=\"eth0\",direction=\"incoming\"}") > 0.0);
@@ -263,6 +306,10 @@ fn counters_rise_by_what_happens() {
         for _ in 0..5 {
             TcpStream::connect(address).unwrap_err();
         }
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..30 {
+            sender.send_to(&[0; 100], address).unwrap();
+        }
     });
     let after = samples(&scrape(&daemon).body);
     let rise = |series: &str| after.get(series).unwrap_or(&0.0) - before.get(series).unwrap_or(&0.0);
@@ -276,5 +323,6 @@ fn counters_rise_by_what_happens() {
         rise("netmon_connections_payload_bytes_total{protocol=\"tcp\",way=\"sent\"}") >= 2000.0,
         "{after:?}"
     );
+    assert!(rise("netmon_packet_drops_total{reason=\"NO_SOCKET\"}") >= 35.0, "{after:?}");
     assert_eq!(daemon.get("/health").json()["status"], "healthy");
 }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use netmon_core::{
-    ConnectionsRequest, Control, DiagnoseRequest, Error, ErrorKind, Monitor, PatternsRequest, RateRequest,
-    SocketsRequest, SummaryRequest,
+    ConnectionsRequest, Control, DiagnoseRequest, DropsRequest, Error, ErrorKind, Monitor, PatternsRequest,
+    RateRequest, SocketsRequest, SummaryRequest,
     source::{
         SourceChoice,
         recording::RecordRequest,
@@ -69,6 +69,26 @@ fn answers_through_the_daemon_equal_answers_in_process() {
         assert_eq!(remote.sockets(&sockets).unwrap(), local.sockets(&sockets).unwrap());
         assert_eq!(remote.listeners(&sockets).unwrap(), local.listeners(&sockets).unwrap());
     }
+    for (filter, reasons) in [("", vec![]), ("udp or pid == 814", vec![]), ("", vec!["NO_SOCKET".to_owned()])]
+    {
+        let mut drops = DropsRequest::default();
+        drops.filter.filter = Some(filter.to_owned());
+        drops.reasons = reasons;
+        assert_eq!(remote.drops(&drops, &control).unwrap(), local.drops(&drops, &control).unwrap());
+    }
+    // By its facts too, of which a client may compute what it likes.
+    let span = remote.source().observed_drops(Some(Duration::from_secs(15))).unwrap().unwrap();
+    assert_eq!(Some(span), local.source().observed_drops(Some(Duration::from_secs(15))).unwrap());
+    let facts = |monitor: &Monitor| {
+        let mut facts = Vec::new();
+        let observed = monitor.source().drops(&span, &"udp".parse().unwrap(), &mut |sighting| {
+            facts.push((sighting.fact.clone(), sighting.before));
+        });
+        facts.sort_by_key(|(fact, _)| fact.counts.packets);
+        (facts, observed.unwrap())
+    };
+    assert_eq!(facts(&remote), facts(&local));
+    assert_eq!(facts(&remote).0.len(), 2);
     assert_eq!(remote.interfaces().unwrap(), local.interfaces().unwrap());
     assert_eq!(remote.capabilities().unwrap(), local.capabilities().unwrap());
     let at = local.source().start().unwrap();
@@ -174,6 +194,8 @@ fn curl_gets_answers_by_query_and_by_body() {
     );
     assert_eq!(by_body.json(), answer);
     assert_eq!(daemon.post("/v1/summary", "").json(), daemon.get("/v1/summary").json());
+    assert_eq!(daemon.post("/v1/drops", "").json(), daemon.get("/v1/drops").json());
+    assert_eq!(daemon.get("/v1/drops?reason=NO_SOCKET&protocol=udp&since=15s").json()["total"], 280);
     let rates = daemon.get("/v1/rates?interfaces=eth0&window=5s&direction=in").json();
     assert_eq!(rates["rates"][0]["packets"], 5000);
     assert_eq!(daemon.get("/v1/interfaces").json()["interfaces"].as_array().unwrap().len(), 4);
@@ -198,6 +220,7 @@ fn every_error_is_a_problem() {
         (daemon.get("/v1/connections?limit=0"), 400, "limit"),
         (daemon.get("/v1/connections?cursor=%00%ff"), 400, "percent-encoded"),
         (daemon.get("/v1/connections?filter=port+%3D%3D+x"), 400, "\"port\" is compared with ports"),
+        (daemon.get("/v1/drops?remote=10.0.0.1"), 400, "drops cannot be chosen by"),
         (daemon.get("/v1/rates?window=90s&interfaces=eth0"), 400, "out of range"),
         (daemon.get("/v1/rates?interfaces=nonesuch"), 404, "no interface named \"nonesuch\""),
         (daemon.get("/v1/connections/events?filter=nonesuch"), 400, "nonesuch"),

@@ -18,6 +18,8 @@
 #include "netmon.h"
 #include "flow.h"
 #include "kernel.h"
+#include "owners.h"
+#include "packet.h"
 #include "process.h"
 #include <bpf/bpf_tracing.h>
 
@@ -33,46 +35,6 @@ const volatile __u8 nm_has_lengths = 1;
 /* Whether anything but the iterators is loaded. */
 const volatile __u8 nm_follows = 1;
 
-/* Where a thread says which peer a datagram goes to, until the hook that knows its size comes. */
-struct nm_pending {
-	__u64 thread; /* its task's address; 0: free */
-	__u8 remote[16];
-	__u16 remote_port;
-	__u16 reserved[3];
-};
-
-enum { NM_PENDING = 4 };
-
-/* Who owns a socket. */
-struct nm_socket {
-	struct nm_process owner;
-	struct nm_process last_user; /* pid 0: the owner */
-	__u64 address;		     /* see nm_open */
-	__u64 opened_ns;
-	__u64 established_ns;
-	__u8 attribution;
-	__u8 role;
-	__u8 attempted; /* connect was called, and no SYN was seen yet */
-	__u8 reserved;
-	__u16 remote_port; /* of the attempt */
-	__u16 error;	   /* of the attempt, where system calls are followed */
-	__u8 remote[16];
-};
-
-/* The storage of a datagram socket. */
-struct nm_datagrams {
-	struct nm_socket socket;
-	__u64 cookie;
-	__u32 first_state; /* 0: no peer yet, 1: being written, 2: known */
-	__u16 remote_port;
-	__u8 more_peers;
-	__u8 reserved;
-	__u8 remote[16];
-	struct nm_flow first;	/* the first peer, as most sockets have one */
-	struct nm_flow unknown; /* what could not be told apart */
-	struct nm_pending pending[NM_PENDING];
-};
-
 /* Where somebody listens: the address is 0 for any. */
 struct nm_place {
 	__u8 local[16];
@@ -87,15 +49,6 @@ struct nm_listener {
 	__u32 shared;  /* by several processes: which one accepts is not known before it does */
 };
 
-/* TCP sockets that connect or are connected, by cookie. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 20);
-	__type(key, __u64);
-	__type(value, struct nm_socket);
-} nm_connections SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -103,13 +56,6 @@ struct {
 	__type(key, struct nm_place);
 	__type(value, struct nm_listener);
 } nm_listeners SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct nm_datagrams);
-} nm_datagram_sockets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -424,21 +370,6 @@ static __always_inline void nm_use(struct nm_socket *socket)
 		return;
 	nm_read_process(&socket->last_user, task);
 	nm_introduce(&socket->last_user);
-}
-
-/* ---- addresses ---- */
-
-static __always_inline void nm_map_ipv4(__u8 *address, __be32 ipv4)
-{
-	__builtin_memset(address, 0, 10);
-	address[10] = 0xff;
-	address[11] = 0xff;
-	__builtin_memcpy(address + 12, &ipv4, 4);
-}
-
-static __always_inline bool nm_is_internet(__u16 family)
-{
-	return family == NM_AF_INET || family == NM_AF_INET6;
 }
 
 /* ---- TCP sockets and listeners ---- */
@@ -1436,36 +1367,6 @@ int BPF_PROG(nm_follow_calls, void *regs, long result)
 }
 
 /* ---- datagrams packet by packet, where nothing tells of whole ones ---- */
-
-/* struct iphdr, struct ipv6hdr and struct udphdr, as far as they are read: layouts of the wire. */
-struct nm_ipv4 {
-	__u8 version_and_length;
-	__u8 service;
-	__be16 length;
-	__be16 identification;
-	__be16 fragment;
-	__u8 lifetime;
-	__u8 protocol;
-	__be16 checksum;
-	__be32 source;
-	__be32 destination;
-};
-
-struct nm_ipv6 {
-	__be32 flow;
-	__be16 length;
-	__u8 next;
-	__u8 lifetime;
-	__u8 source[16] __attribute__((aligned(8)));
-	__u8 destination[16] __attribute__((aligned(8)));
-};
-
-struct nm_udp {
-	__be16 source;
-	__be16 destination;
-	__be16 length;
-	__be16 checksum;
-};
 
 static __always_inline int nm_count_packet(struct __sk_buff *skb, bool sent)
 {

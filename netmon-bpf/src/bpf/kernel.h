@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * The kernel's own structures, as far as flow.bpf.c and snap.bpf.c read them. libbpf finds the
+ * The kernel's own structures, as far as flow.bpf.c and drops.bpf.c read them. libbpf finds the
  * fields' places in the running kernel when it loads (CO-RE), so only names and types count here;
  * a field that a kernel does not have is asked for before it is read.
  */
@@ -183,6 +183,28 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct files_struct *files;
 	struct css_set *cgroups;
+};
+
+struct net_device {
+	int ifindex;
+	possible_net_t nd_net;
+};
+
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned int len;
+	int skb_iif;
+	__be16 protocol;
+	__u16 network_header;
+	__u32 tail; /* an offset, as is end */
+	__u32 end;
+	unsigned char *head;
+	unsigned char *data;
+};
+
+struct skb_shared_info {
+	unsigned short gso_segs;
 };
 
 struct seq_file;

@@ -35,6 +35,7 @@ use libbpf_rs::{
     Iter, Link, MapCore as _, MapFlags, MapHandle, RingBuffer, RingBufferBuilder,
     skel::{OpenSkel as _, Skel, SkelBuilder as _},
 };
+pub(crate) use record::address;
 pub use record::{
     Attribution, Change, ConnectionRecord, Flow, FlowKey, Process, ProcessRecord, Record, Role, SocketRecord,
 };
@@ -230,6 +231,9 @@ pub struct FlowMonitor {
     interrupt: OwnedFd,
     lost: MapHandle,
     flows: MapHandle,
+    /// Owners, for the programs of other objects: of TCP sockets by cookie, of datagram sockets.
+    connections: MapHandle,
+    datagram_sockets: MapHandle,
     settings: MapHandle,
     current: Mutex<record::Settings>,
     links: Vec<Link>,
@@ -306,6 +310,8 @@ impl FlowMonitor {
             .map_err(|errno| Error::from_io("make an eventfd", errno.into()))?;
         let lost = handle("nm_lost")?;
         let flows = handle("nm_flows")?;
+        let connections = handle("nm_connections")?;
+        let datagram_sockets = handle("nm_datagram_sockets")?;
         let settings = handle("nm_settings")?;
         let current = record::Settings {
             idle_ns: u64::try_from(options.idle.as_nanos()).unwrap_or(u64::MAX),
@@ -321,6 +327,8 @@ impl FlowMonitor {
             interrupt,
             lost,
             flows,
+            connections,
+            datagram_sockets,
             settings,
             current: Mutex::new(current),
             links: Vec::new(),
@@ -465,18 +473,17 @@ impl FlowMonitor {
         iterate(self.orphans.as_ref(), Hook::TcpIterator, visit)
     }
 
+    /// The maps of `owners.h`.
+    pub(crate) fn owners(&self) -> (&MapHandle, &MapHandle) {
+        (&self.connections, &self.datagram_sockets)
+    }
+
     /// The peers of datagram sockets beyond the first of each.
     ///
     /// # Errors
     /// [`Error::Kernel`].
     pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>> {
-        const BATCH: u32 = 1024;
-        let batch = self.flows.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
-        let batch = batch.map_err(|error| Error::from_libbpf("read the flows", error))?;
-        let parsed = batch.filter_map(|(key, value)| {
-            Some((FlowKey::read_from_bytes(&key).ok()?, Flow::read_from_bytes(&value).ok()?))
-        });
-        Ok(parsed.collect())
+        object::read_hash(&self.flows, "read the flows")
     }
 
     /// Forgets a flow that has ended. False where it was not there any more.

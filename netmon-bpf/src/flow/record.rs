@@ -139,6 +139,17 @@ pub enum Attribution {
     Snapshot,
 }
 
+impl Attribution {
+    pub(crate) fn from_kernel(attribution: u8) -> Self {
+        match types::nm_attribution(attribution.into()) {
+            types::nm_attribution::NM_ATTRIBUTION_EXACT => Self::Exact,
+            types::nm_attribution::NM_ATTRIBUTION_INHERITED => Self::Inherited,
+            types::nm_attribution::NM_ATTRIBUTION_SNAPSHOT => Self::Snapshot,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// Who began a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -216,12 +227,7 @@ impl ConnectionRecord {
 
     /// How the owner is known.
     pub fn attribution(&self) -> Attribution {
-        match types::nm_attribution(self.attribution.into()) {
-            types::nm_attribution::NM_ATTRIBUTION_EXACT => Attribution::Exact,
-            types::nm_attribution::NM_ATTRIBUTION_INHERITED => Attribution::Inherited,
-            types::nm_attribution::NM_ATTRIBUTION_SNAPSHOT => Attribution::Snapshot,
-            _ => Attribution::Unknown,
-        }
+        Attribution::from_kernel(self.attribution)
     }
 
     /// Who began it.
@@ -294,7 +300,7 @@ impl ConnectionRecord {
     }
 }
 
-fn address(address: [u8; 16], port: u16) -> SocketAddr {
+pub(crate) fn address(address: [u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)).to_canonical(), port)
 }
 

@@ -1,4 +1,5 @@
 //! `connections`, `summary`, `patterns`, `diagnose`, `insights`, `sockets`, `listeners`: who talks to whom, and what is wrong there.
+//! `connections`, `summary`, `patterns`, `drops`, `sockets`, `listeners`: who talks to whom.
 
 use std::{
     io::{self, Write as _},
@@ -7,8 +8,8 @@ use std::{
 };
 
 use netmon_core::{
-    Connection, ConnectionWatch, ConnectionsAnswer, DiagnoseRequest, Error, Header, Monitor, PatternsRequest,
-    SocketsRequest, SummaryRequest,
+    Connection, ConnectionWatch, ConnectionsAnswer, DiagnoseRequest, DropsRequest, Error, Header, Monitor,
+    PatternsRequest, SocketsRequest, SummaryRequest,
     answer::{EndLine, Line, Row as _},
     model::Model,
     request::InsightsRequest,
@@ -77,6 +78,18 @@ pub(super) fn insights(global: &Global, request: &InsightsRequest) -> Result<Exi
     let insights =
         ask("observing", request.window, |control| monitor.insights(request, model.as_ref(), control))?;
     Printer::new(global).answer(&insights)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn drops(global: &Global, request: &DropsRequest) -> Result<ExitCode, Failure> {
+    let monitor = Monitor::open(&global.source)?;
+    let mut printer = Printer::new(global);
+    let mut page = request.clone();
+    page.limit = page.limit.or(printer.page());
+    let answer = ask("counting drops", request.window, |control| monitor.drops(&page, control))?;
+    let rest = (request.limit.is_none() && answer.header.coverage.truncated)
+        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.drops_total.to_string())])));
+    printer.answer_with(&answer, rest)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Patterns(request) => connections::patterns(global, request),
         Command::Diagnose(request) => connections::diagnose(global, request),
         Command::Insights(request) => connections::insights(global, request),
+        Command::Drops(request) => connections::drops(global, request),
         Command::Sockets(request) => connections::sockets(global, request),
         Command::Listeners(request) => connections::listeners(global, request),
         Command::Doctor => run_doctor(global),

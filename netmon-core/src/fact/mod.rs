@@ -2,6 +2,7 @@
 //! from them.
 
 mod connection;
+mod drops;
 pub(crate) mod errno;
 mod interface;
 mod protocol;
@@ -9,6 +10,7 @@ mod protocol;
 use std::{fmt, time::Duration};
 
 pub use connection::*;
+pub use drops::*;
 pub use interface::*;
 use jiff::Timestamp;
 pub use protocol::*;
@@ -81,6 +83,8 @@ pub enum Hook {
     SockDiag,
     /// The files of processes in `/proc`, as far as this user may read them.
     Proc,
+    /// The tracepoint `kfree_skb`: packets that the kernel dropped, and why.
+    KfreeSkb,
     /// One that a later version of netmon knows.
     #[serde(other)]
     Other,
@@ -112,6 +116,7 @@ impl Hook {
             Self::TcpIterator => "tcp_iterator",
             Self::SockDiag => "sock_diag",
             Self::Proc => "proc",
+            Self::KfreeSkb => "kfree_skb",
             Self::Other => "other",
         }
     }

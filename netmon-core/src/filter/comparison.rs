@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     clean::CleanText,
-    fact::{BootTime, ClosedBy, ConnectionFact, Process},
+    fact::{
+        BootTime, ClosedBy, ConnectionDirection, ConnectionFact, Direction, DropFact, Process, Protocol,
+        Thread,
+    },
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +27,9 @@ impl Comparison {
         let relation = self.relation;
         match &self.values {
             Values::Numbers(ranges) => compare_numbers(relation, &numbers(self.field, fact), ranges),
-            Values::Texts(patterns) => {
-                compare(relation, &texts(self.field, fact), |text| patterns.iter().any(|p| p.matches(text)))
-            }
+            Values::Texts(patterns) => compare(relation, &texts_of_connection(self.field, fact), |text| {
+                patterns.iter().any(|p| p.matches(text))
+            }),
             Values::Users(users) => {
                 let uid = fact.process.as_ref().and_then(|process| process.uid).map(u64::from);
                 compare(relation, &[uid], |uid| users.iter().any(|user| user.range.contains(uid)))
@@ -42,6 +45,64 @@ impl Comparison {
                 compare(relation, &[fact.error], |error| patterns.iter().any(|p| p.matches(error, relation)))
             }
             Values::Ids(ids) => compare(relation, &[Some(fact.id())], |id| ids.contains(&id)),
+        }
+    }
+
+    /// Whether drops are told apart by what it asks for.
+    pub(super) fn is_of_drops(&self) -> bool {
+        matches!(
+            self.field,
+            Field::Pid
+                | Field::Process
+                | Field::Comm
+                | Field::Exe
+                | Field::Cmdline
+                | Field::User
+                | Field::Cgroup
+                | Field::Container
+                | Field::Unit
+                | Field::Netns
+                | Field::Protocol
+                | Field::Direction
+                | Field::Attribution
+                | Field::LocalPort
+                | Field::Port
+        )
+    }
+
+    pub(super) fn holds_for_drop(&self, drop: &DropFact) -> bool {
+        let relation = self.relation;
+        let process = drop.process.as_deref();
+        match &self.values {
+            Values::Numbers(ranges) => {
+                let value = match self.field {
+                    Field::Pid => process.map(|process| process.pid.into()),
+                    Field::Netns => (drop.netns != 0).then(|| drop.netns.into()),
+                    Field::LocalPort | Field::Port => drop.local_port.map(u64::from),
+                    _ => None,
+                };
+                compare_numbers(relation, &[value, None], ranges)
+            }
+            Values::Texts(patterns) => compare(relation, &texts(self.field, process, None, None), |text| {
+                patterns.iter().any(|p| p.matches(text))
+            }),
+            Values::Users(users) => {
+                let uid = process.and_then(|process| process.uid).map(u64::from);
+                compare(relation, &[uid], |uid| users.iter().any(|user| user.range.contains(uid)))
+            }
+            Values::Names(names) => {
+                let name = match self.field {
+                    Field::Protocol => drop.protocol.map(Protocol::name),
+                    Field::Direction => Some(match drop.direction {
+                        Direction::Incoming => ConnectionDirection::Inbound.name(),
+                        Direction::Outgoing => ConnectionDirection::Outbound.name(),
+                    }),
+                    Field::Attribution => Some(drop.attribution.name()),
+                    _ => None,
+                };
+                compare(relation, &[name], |name| names.contains(&name))
+            }
+            Values::Addresses(_) | Values::Errors(_) | Values::Ids(_) => false,
         }
     }
 }
@@ -110,18 +171,26 @@ fn nanoseconds(from: BootTime, to: BootTime) -> u64 {
     to.ns().saturating_sub(from.ns())
 }
 
+fn texts_of_connection(field: Field, fact: &ConnectionFact) -> [Option<&str>; 4] {
+    texts(field, fact.process.as_deref(), fact.thread.as_deref(), fact.last_user.as_deref())
+}
+
 /// The values of a field of text. What is empty is not known.
-fn texts(field: Field, fact: &ConnectionFact) -> [Option<&str>; 4] {
-    let process = fact.process.as_deref();
+fn texts<'a>(
+    field: Field,
+    process: Option<&'a Process>,
+    thread: Option<&'a Thread>,
+    last_user: Option<&'a Process>,
+) -> [Option<&'a str>; 4] {
     let of_process = |text: fn(&Process) -> Option<&CleanText>| {
         [known(process.and_then(text).map(CleanText::as_str)), None, None, None]
     };
     match field {
         Field::Process => [
             known(process.map(|process| process.comm.as_str())),
-            known(fact.thread.as_ref().map(|thread| thread.comm.as_str())),
+            known(thread.map(|thread| thread.comm.as_str())),
             known(process.and_then(|process| process.exe.as_ref()).map(|exe| base_name(exe.as_str()))),
-            known(fact.last_user.as_ref().map(|process| process.comm.as_str())),
+            known(last_user.map(|process| process.comm.as_str())),
         ],
         Field::Comm => of_process(|process| Some(&process.comm)),
         Field::Exe => of_process(|process| process.exe.as_ref()),

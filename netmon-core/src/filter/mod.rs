@@ -104,7 +104,10 @@ pub(crate) use self::{
     field::{Field, Relation},
     value::quote,
 };
-use crate::{clean::CleanText, fact::ConnectionFact};
+use crate::{
+    clean::CleanText,
+    fact::{ConnectionFact, DropFact},
+};
 
 /// The longest expression, in characters.
 pub const LONGEST_EXPRESSION: usize = 4096;
@@ -147,6 +150,24 @@ impl Filter {
     /// Whether a connection matches. Allocates nothing.
     pub fn matches(&self, fact: &ConnectionFact) -> bool {
         self.expression.holds(fact)
+    }
+
+    /// Whether drops match. They have an owner, a protocol, a direction (`inbound` for what came in), a network namespace
+    /// and a local port; what else is asked for matches none. Allocates nothing.
+    pub fn matches_drop(&self, drop: &DropFact) -> bool {
+        self.expression.holds_for_drop(drop)
+    }
+
+    /// Refuses what drops cannot be chosen by, which would otherwise read as if there were none.
+    pub(crate) fn check_for_drops(&self) -> Result<(), FilterError> {
+        match self.expression.find(&|comparison| !comparison.is_of_drops()) {
+            None => Ok(()),
+            Some(comparison) => Err(FilterError::without_place(format!(
+                "drops cannot be chosen by \"{}\": they are summed up by process, user, control group, network \
+                 namespace, protocol, direction and local port",
+                comparison.field.name(),
+            ))),
+        }
     }
 
     /// Whether it was made without any condition, so that every connection matches.
@@ -289,6 +310,24 @@ impl Expression {
             Self::Any(parts) => parts.iter().any(|part| part.holds(fact)),
             Self::Not(part) => !part.holds(fact),
             Self::Comparison(comparison) => comparison.holds(fact),
+        }
+    }
+
+    fn holds_for_drop(&self, drop: &DropFact) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds_for_drop(drop)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds_for_drop(drop)),
+            Self::Not(part) => !part.holds_for_drop(drop),
+            Self::Comparison(comparison) => comparison.holds_for_drop(drop),
+        }
+    }
+
+    /// The first comparison that is wanted.
+    fn find(&self, is_wanted: &dyn Fn(&Comparison) -> bool) -> Option<&Comparison> {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().find_map(|part| part.find(is_wanted)),
+            Self::Not(part) => part.find(is_wanted),
+            Self::Comparison(comparison) => is_wanted(comparison).then_some(comparison),
         }
     }
 }

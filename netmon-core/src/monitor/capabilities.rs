@@ -62,11 +62,13 @@ pub enum Feature {
     FailuresWithErrno,
     /// All sockets now, with the processes that hold them, in every network namespace.
     SocketSnapshot,
+    /// Packets that the kernel dropped, by reason and owner.
+    PacketDrops,
 }
 
 impl Feature {
     /// All of them.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::InterfaceRates,
         Self::ProtocolBreakdown,
         Self::Xdp,
@@ -76,6 +78,7 @@ impl Feature {
         Self::DatagramBytes,
         Self::FailuresWithErrno,
         Self::SocketSnapshot,
+        Self::PacketDrops,
     ];
 
     fn name(self) -> &'static str {
@@ -89,6 +92,7 @@ impl Feature {
             Self::DatagramBytes => "datagram_bytes",
             Self::FailuresWithErrno => "failures_with_errno",
             Self::SocketSnapshot => "socket_snapshot",
+            Self::PacketDrops => "packet_drops",
         }
     }
 
@@ -106,6 +110,7 @@ impl Feature {
                 &[&[Hook::SetState, Hook::Connect, Hook::ErrorReport], &[Hook::SetState]]
             }
             Self::SocketSnapshot => &[&[Hook::SocketIterator, Hook::TcpIterator], &[Hook::SockDiag]],
+            Self::PacketDrops => &[&[Hook::KfreeSkb]],
         }
     }
 
@@ -121,6 +126,7 @@ impl Feature {
             Self::DatagramBytes => "bytes of UDP and ICMP flows",
             Self::FailuresWithErrno => "why connections fail",
             Self::SocketSnapshot => "sockets",
+            Self::PacketDrops => "dropped packets and why",
         }
     }
 
@@ -137,7 +143,11 @@ impl Feature {
                 "sockets of other network namespaces and, without privilege, who owns those of other users"
             }
             // clsact tells as much as tcx, and packets of datagrams as much as their lengths but for headers.
-            Self::InterfaceRates | Self::ProtocolBreakdown | Self::Xdp | Self::DatagramBytes => "",
+            Self::InterfaceRates
+            | Self::ProtocolBreakdown
+            | Self::Xdp
+            | Self::DatagramBytes
+            | Self::PacketDrops => "",
         }
     }
 }

@@ -4,6 +4,7 @@ mod capabilities;
 mod connection;
 mod connections;
 pub mod diagnose;
+mod drops;
 #[cfg(feature = "ai")]
 mod insights;
 mod interfaces;
@@ -26,6 +27,7 @@ pub use connections::{
     AttributionCounts, ConnectionWatch, ConnectionsAnswer, SelectedConnections, StateCounts,
 };
 pub use diagnose::Diagnosis;
+pub use drops::{PacketDrop, PacketDrops, ReasonDrops};
 #[cfg(feature = "ai")]
 pub use insights::InsightsAnswer;
 pub use interfaces::{Interface, InterfacesAnswer};
@@ -45,8 +47,8 @@ use crate::{
     control::Control,
     error::Result,
     request::{
-        ConnectionsRequest, DiagnoseRequest, Directions, PatternsRequest, RateRequest, SocketsRequest,
-        SummaryRequest,
+        ConnectionsRequest, DiagnoseRequest, Directions, DropsRequest, PatternsRequest, RateRequest,
+        SocketsRequest, SummaryRequest,
     },
     source::{
         Evaluated, Question, Source,
@@ -307,6 +309,31 @@ impl Monitor {
         control: &Control<'_>,
     ) -> Result<InsightsAnswer> {
         insights::insights(self, request, model, control)
+    }
+
+    /// The packets that the kernel dropped in a window, by reason, owner and port; about which time, as for
+    /// [`Monitor::connections`]. Drops can be chosen by what they are summed up by, and so not by the other side.
+    ///
+    /// # Errors
+    /// [`Error::HookMissing`](crate::Error::HookMissing) where they cannot be counted;
+    /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange),
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest), [`Error::Cancelled`](crate::Error::Cancelled),
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    ///
+    /// ```
+    /// # use netmon_core::{Control, DropsRequest, Monitor};
+    /// let monitor = Monitor::replay("recordings/demo.jsonl")?; // Monitor::live()? for this host
+    /// let answer = monitor.drops(&DropsRequest::default(), &Control::default())?;
+    /// println!("{answer}");
+    /// assert_eq!(answer.by_reason[0].reason.as_ref().map(|reason| reason.as_str()), Some("NO_SOCKET"));
+    /// # Ok::<(), netmon_core::Error>(())
+    /// ```
+    pub fn drops(&self, request: &DropsRequest, control: &Control<'_>) -> Result<PacketDrops> {
+        match self.source.evaluate(Question::Drops(request), control)? {
+            Some(Evaluated::Drops(answer)) => Ok(*answer),
+            _ => drops::drops(&*self.source, request, control),
+        }
     }
 
     /// What works on this kernel with these privileges, what does not, and what would fix it. Every hook is tried for

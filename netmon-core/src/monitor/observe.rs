@@ -52,7 +52,30 @@ pub(super) fn watch(
     if since.is_none() && window.is_zero() {
         return Ok(Watched::again(at_once(now(source)?), Vec::new()));
     }
-    if let Some(span) = source.observed(since)? {
+    watch_by(source, since, window, control, (source.observed(since)?, &|| source.observe()))
+}
+
+/// The same of dropped packets.
+pub(super) fn watch_drops(
+    source: &dyn Source,
+    since: Option<Duration>,
+    window: Duration,
+    control: &Control<'_>,
+) -> Result<Watched> {
+    watch_by(source, since, window, control, (source.observed_drops(since)?, &|| source.observe_drops()))
+}
+
+/// What was observed, or how to observe.
+type Observing<'a> = (Option<Span>, &'a dyn Fn() -> Result<Observation>);
+
+fn watch_by(
+    source: &dyn Source,
+    since: Option<Duration>,
+    window: Duration,
+    control: &Control<'_>,
+    (observed, observe): Observing<'_>,
+) -> Result<Watched> {
+    if let Some(span) = observed {
         return Ok(Watched {
             span,
             only_open: false,
@@ -73,7 +96,7 @@ pub(super) fn watch(
         let warning = without_past("these are open now".to_owned());
         return Ok(Watched::again(at_once(now(source)?), warning.into_iter().collect()));
     }
-    let observation = source.observe()?;
+    let observation = observe()?;
     let from = observation.from;
     let to = source.wait(&from, window, control)?;
     let length = to.since(&from);

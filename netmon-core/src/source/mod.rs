@@ -1,6 +1,7 @@
 //! Where facts come from: the one seam between observing and answering.
 
 mod choice;
+mod drop_history;
 pub mod live;
 mod question;
 mod recorder;
@@ -24,8 +25,8 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        ConnectionFact, ConnectionTotals, Direction, Hook, HookStatus, InterfaceSnapshot, Leftover, Moment,
-        Observed, ProtocolSnapshot, SocketSnapshot, Traffic,
+        ConnectionFact, ConnectionTotals, Direction, DropCounts, DropFact, Hook, HookStatus,
+        InterfaceSnapshot, Leftover, Moment, Observed, ProtocolSnapshot, SocketSnapshot, Traffic,
     },
     filter::Filter,
     request::HookChoice,
@@ -163,6 +164,39 @@ pub trait Source: Send + Sync {
         Err(self.without("connections"))
     }
 
+    /// Counts dropped packets while the returned guard lives, with their owners: connections are
+    /// [observed](Source::observe) too. Callers share what is attached. Its cursor is of no use.
+    ///
+    /// # Errors
+    /// [`Error::HookMissing`] where they cannot be counted; [`Error::NotInSource`] where there are none to tell of.
+    fn observe_drops(&self) -> Result<Observation> {
+        Err(self.without("packet drops"))
+    }
+
+    /// The time in which dropped packets were counted; otherwise as [`Source::observed`].
+    ///
+    /// # Errors
+    /// As [`Source::observe_drops`].
+    fn observed_drops(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        let _ = since;
+        Err(self.without("packet drops"))
+    }
+
+    /// Tells of every kind of dropped packets that matches the filter, in no order, with its counts at the end of the span
+    /// and at its beginning. [`Observed::lost_events`] are packets that are in no count.
+    ///
+    /// # Errors
+    /// As [`Source::observe_drops`]; [`Error::Kernel`].
+    fn drops(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(DropSighting<'_>),
+    ) -> Result<Observed> {
+        let _ = (span, filter, visit);
+        Err(self.without("packet drops"))
+    }
+
     /// Refuses a filter that demands what the reader of this source may not see. To others the answer is what is left.
     ///
     /// # Errors
@@ -255,6 +289,22 @@ impl Sighting<'_> {
             (None, Some(opened)) if opened.ns() > span.from.boot_ns => Some(total),
             (None, _) => None,
         }
+    }
+}
+
+/// A kind of dropped packets, as it was seen in a span.
+#[derive(Debug, Clone, Copy)]
+pub struct DropSighting<'a> {
+    /// The drops, with their counts since somebody counts them.
+    pub fact: &'a DropFact,
+    /// The counts when the span began.
+    pub before: DropCounts,
+}
+
+impl DropSighting<'_> {
+    /// How many there were within the span.
+    pub fn within(&self) -> DropCounts {
+        self.fact.counts.since(&self.before)
     }
 }
 

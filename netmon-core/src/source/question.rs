@@ -2,10 +2,12 @@
 
 use crate::{
     monitor::{
-        CapabilitiesAnswer, ConnectionsAnswer, Diagnosis, ListenersAnswer, PatternsAnswer, SocketsAnswer,
-        SummaryAnswer,
+        CapabilitiesAnswer, ConnectionsAnswer, Diagnosis, ListenersAnswer, PacketDrops, PatternsAnswer,
+        SocketsAnswer, SummaryAnswer,
     },
-    request::{ConnectionsRequest, DiagnoseRequest, PatternsRequest, SocketsRequest, SummaryRequest},
+    request::{
+        ConnectionsRequest, DiagnoseRequest, DropsRequest, PatternsRequest, SocketsRequest, SummaryRequest,
+    },
 };
 
 /// A question of which the answer is much smaller than the facts behind it.
@@ -24,6 +26,8 @@ pub enum Question<'a> {
     Sockets(&'a SocketsRequest),
     /// [`Monitor::listeners`](crate::Monitor::listeners).
     Listeners(&'a SocketsRequest),
+    /// [`Monitor::drops`](crate::Monitor::drops).
+    Drops(&'a DropsRequest),
     /// [`Monitor::capabilities`](crate::Monitor::capabilities).
     Capabilities,
 }
@@ -44,6 +48,8 @@ pub enum Evaluated {
     Sockets(Box<SocketsAnswer>),
     /// The answer to [`Question::Listeners`].
     Listeners(Box<ListenersAnswer>),
+    /// The answer to [`Question::Drops`].
+    Drops(Box<PacketDrops>),
     /// The answer to [`Question::Capabilities`].
     Capabilities(Box<CapabilitiesAnswer>),
 }

@@ -10,6 +10,7 @@
 //! | `connection` | a [`ConnectionFact`] as it was after a change: opened, established, ended | once for each change |
 //! | `sockets` | a [`SocketSnapshot`] | at the beginning, every ten seconds, at the end |
 //! | `protocols` | a [`ProtocolSnapshot`] | at the beginning, every ten seconds, at the end |
+//! | `drops` | a [`DropSnapshot`], with counts since it was recorded | at the beginning, every ten seconds, at the end |
 //! | `lost` | `count` changes that were lost before `at` and after the line before | when there were any |
 //!
 //! `connection`, `sockets` and `lost` are there where the header has `observed`. A connection that is in no `sockets` line and has no change
@@ -32,8 +33,8 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        BootTime, ConnectionFact, HookStatus, InterfaceSnapshot, Moment, Observed, ProtocolSnapshot,
-        SocketSnapshot,
+        BootTime, ConnectionFact, Direction, DropSnapshot, HookStatus, InterfaceSnapshot, Moment, Observed,
+        ProtocolSnapshot, SocketSnapshot,
     },
     filter::Filter,
     monitor::{self, RecordAnswer},
@@ -45,8 +46,8 @@ pub const FORMAT: &str = "netmon-recording";
 /// The version that this library writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// How far apart lists of all sockets, and readings of the protocols' counters, are.
-const SOCKETS_EVERY: Duration = Duration::from_secs(10);
+/// How far apart lists of all sockets and drops, and readings of the protocols' counters, are.
+const LISTS_EVERY: Duration = Duration::from_secs(10);
 
 /// The first line of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +79,7 @@ pub(super) enum Line {
     Connection(ConnectionFact),
     Sockets(SocketSnapshot),
     Protocols(Box<ProtocolSnapshot>),
+    Drops(DropSnapshot),
     Lost(Loss),
     /// Written by a later version.
     #[serde(other)]
@@ -130,6 +132,7 @@ pub(crate) fn record(
     let chosen = monitor::choose(&snapshot, &request.rates.interfaces)?;
     let counting = monitor::count_all(source, &chosen, &request.rates)?;
     let mut connections = Connections::observe(source)?;
+    let mut drops = Drops::observe(source)?;
 
     let mut protocols = Protocols { source, read: None };
 
@@ -149,13 +152,16 @@ pub(crate) fn record(
     let mut at = source.start()?;
     let start = at;
     let mut last: Moment;
-    let due = SOCKETS_EVERY - request.rates.window.min(SOCKETS_EVERY) / 2;
+    let due = LISTS_EVERY - request.rates.window.min(LISTS_EVERY) / 2;
     loop {
         if let Some(connections) = &mut connections {
             connections.write_changes(&mut writer, &at)?;
             connections.write_sockets(&mut writer, &at, due)?;
         }
         protocols.write(&mut writer, &at, due)?;
+        if let Some(drops) = &mut drops {
+            drops.write(&mut writer, &at, due)?;
+        }
         let snapshot = source.interfaces(&at)?;
         last = snapshot.at;
         writer.write(&Line::Interfaces(snapshot))?;
@@ -180,6 +186,9 @@ pub(crate) fn record(
         connections.write_last_changes(&mut writer, &end)?;
     }
     protocols.write(&mut writer, &last, Duration::ZERO)?;
+    if let Some(drops) = &mut drops {
+        drops.write(&mut writer, &last, Duration::ZERO)?;
+    }
     let bytes = writer.finish()?;
 
     let mut coverage = Coverage {
@@ -340,6 +349,46 @@ impl<'a> Connections<'a> {
         }
         self.listed = Some(snapshot.at);
         writer.write(&Line::Sockets(snapshot))?;
+        writer.flush()
+    }
+}
+
+/// What is being written of dropped packets.
+struct Drops<'a> {
+    source: &'a dyn Source,
+    observation: super::Observation,
+    /// When they were last written.
+    written: Option<Moment>,
+}
+
+impl<'a> Drops<'a> {
+    /// `None` where the source cannot tell of any: its hooks say why.
+    fn observe(source: &'a dyn Source) -> Result<Option<Self>> {
+        match source.observe_drops() {
+            Ok(observation) => Ok(Some(Self { source, observation, written: None })),
+            Err(Error::NotInSource { .. } | Error::HookMissing { .. } | Error::Told { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes all kinds, unless that was done less than `every` ago.
+    fn write(&mut self, writer: &mut Writer, at: &Moment, every: Duration) -> Result<()> {
+        if self.written.is_some_and(|written| at.since(&written) < every || at.boot_ns <= written.boot_ns) {
+            return Ok(());
+        }
+        let span = Span { from: self.observation.from, to: *at };
+        let mut facts = Vec::new();
+        let observed = self.source.drops(&span, &Filter::everything(), &mut |sighting| {
+            facts.push(sighting.fact.clone());
+        })?;
+        // The same facts make the same line.
+        facts.sort_by_cached_key(|fact| {
+            let owner = fact.process.as_ref().map(|process| (process.pid, process.started));
+            let way = fact.direction == Direction::Outgoing;
+            (fact.reason.clone(), fact.local_port, owner, fact.protocol, fact.family, fact.netns, way)
+        });
+        self.written = Some(*at);
+        writer.write(&Line::Drops(DropSnapshot::new(*at, facts, observed)))?;
         writer.flush()
     }
 }

@@ -12,7 +12,9 @@ use std::{
 use connections::{Connections, Lines};
 
 use super::{
-    ChangeCursor, Changes, Counting, InterfaceRef, Observation, Sighting, Source, SourceDescription, Span,
+    ChangeCursor, Changes, Counting, DropSighting, InterfaceRef, Observation, Sighting, Source,
+    SourceDescription, Span,
+    drop_history::{DropHistory, Lost},
     recording::{FORMAT, Line, RecordingHeader, VERSION},
 };
 use crate::{
@@ -21,8 +23,8 @@ use crate::{
     control::{Cancel, Control},
     error::{Error, Result},
     fact::{
-        ConnectionTotals, Direction, Hook, HookStatus, InterfaceSnapshot, Moment, Observed, ProtocolSnapshot,
-        SocketSnapshot,
+        ConnectionTotals, Direction, DropSnapshot, Hook, HookStatus, InterfaceSnapshot, Moment, Observed,
+        ProtocolSnapshot, SocketSnapshot,
     },
     filter::Filter,
     request::HookChoice,
@@ -42,6 +44,32 @@ pub struct ReplaySource {
     protocols: Vec<ProtocolSnapshot>,
     /// `None` where only interfaces were recorded.
     connections: Option<Connections>,
+    /// `None` where drops were not recorded.
+    drops: Option<Drops>,
+}
+
+/// What a recording tells of dropped packets.
+#[derive(Debug)]
+struct Drops {
+    history: DropHistory,
+    /// Of the last list.
+    observed: Observed,
+    began: Moment,
+    end: Moment,
+}
+
+impl Drops {
+    fn begin(at: Moment) -> Self {
+        Self { history: DropHistory::default(), observed: Observed::default(), began: at, end: at }
+    }
+
+    fn add(&mut self, snapshot: DropSnapshot) {
+        let DropSnapshot { at, drops, mut observed } = snapshot;
+        connections::clean(&mut observed);
+        self.history.record(at, drops, Lost { packets: observed.lost_events, details: 0 });
+        self.observed = observed;
+        self.end = at;
+    }
 }
 
 impl ReplaySource {
@@ -77,6 +105,7 @@ impl ReplaySource {
         let mut snapshots: Vec<InterfaceSnapshot> = Vec::new();
         let mut protocols: Vec<ProtocolSnapshot> = Vec::new();
         let mut lines = Lines::default();
+        let mut drops: Option<Drops> = None;
         let (mut unknown, mut cut) = (0_u64, false);
         let mut reader = reader;
         let mut bytes = Vec::new();
@@ -114,6 +143,11 @@ impl ReplaySource {
                     is_before(protocols.last().map(|last| &last.at), &snapshot.at)?;
                     protocols.push(*snapshot);
                 }
+
+                Ok(Line::Drops(snapshot)) => {
+                    is_before(drops.as_ref().map(|drops| &drops.end), &snapshot.at)?;
+                    drops.get_or_insert_with(|| Drops::begin(snapshot.at)).add(snapshot);
+                }
                 Ok(Line::Connection(fact)) => lines.change(fact),
                 Ok(Line::Lost(loss)) => lines.loss(loss),
                 Ok(Line::Unknown) => unknown += 1,
@@ -142,7 +176,12 @@ impl ReplaySource {
         }
         let (first, last) = (snapshots[0].at, snapshots[snapshots.len() - 1].at);
         let connections = lines.finish(header.observed.clone(), first, last);
-        Ok(Self { header, description, snapshots, protocols, connections })
+        if let Some(drops) = &mut drops
+            && drops.end.boot_ns < last.boot_ns
+        {
+            drops.end = last;
+        }
+        Ok(Self { header, description, snapshots, protocols, connections, drops })
     }
 
     /// The recording's first line.
@@ -160,6 +199,10 @@ impl ReplaySource {
 
     fn recorded(&self) -> Result<&Connections> {
         self.connections.as_ref().ok_or_else(|| self.without("connections"))
+    }
+
+    fn recorded_drops(&self) -> Result<&Drops> {
+        self.drops.as_ref().ok_or_else(|| self.without("packet drops"))
     }
 
     /// The first sample at or after a moment, else the last.
@@ -305,6 +348,27 @@ impl Source for ReplaySource {
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
         Ok(self.recorded()?.visit(span, filter, visit))
+    }
+
+    fn observe_drops(&self) -> Result<Observation> {
+        let from = self.recorded_drops()?.began;
+        Ok(Observation { from, cursor: ChangeCursor(0), guard: Box::new(()) })
+    }
+
+    fn observed_drops(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        let drops = self.recorded_drops()?;
+        Ok(drops.history.observed(since, &drops.end))
+    }
+
+    fn drops(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(DropSighting<'_>),
+    ) -> Result<Observed> {
+        let drops = self.recorded_drops()?;
+        let lost = drops.history.visit(span, filter, visit);
+        Ok(Observed { lost_events: lost.packets, ..drops.observed.clone() })
     }
 
     /// The last list of sockets at or before the moment, else the first.

@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
 
 use super::{
-    ChangeCursor, Changes, Counting, InterfaceRef, Observation, Sighting, Source, SourceDescription, Span,
+    ChangeCursor, Changes, Counting, DropSighting, InterfaceRef, Observation, Sighting, Source,
+    SourceDescription, Span,
 };
 use crate::{
     clean::CleanText,
@@ -151,6 +152,35 @@ impl Source for ScopedSource {
     fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
         // As /proc/net tells them to every user: how much there was, but not whose and where to.
         self.inner.protocol_counters(at)
+    }
+
+    fn observe_drops(&self) -> Result<Observation> {
+        self.inner.observe_drops()
+    }
+
+    fn observed_drops(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        self.inner.observed_drops(since)
+    }
+
+    fn drops(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(DropSighting<'_>),
+    ) -> Result<Observed> {
+        self.check(filter)?;
+        let everything = Filter::everything();
+        let mut observed = self.inner.drops(span, &everything, &mut |sighting| {
+            if self.owns(sighting.fact.process.as_ref()) && filter.matches_drop(sighting.fact) {
+                visit(sighting);
+            }
+        })?;
+        observed.warnings.push(format!(
+            "only packets of your own processes are counted (user {}), and none without an owner; root and members of \
+             the group {} see all",
+            self.uid, self.group
+        ));
+        Ok(observed)
     }
 
     fn permit(&self, filter: &Filter) -> Result<()> {

@@ -9,8 +9,8 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use netmon_core::{
-    ConnectionsRequest, Control, DiagnoseRequest, Monitor, PatternsRequest, RateRequest, SocketsRequest,
-    SummaryRequest,
+    ConnectionsRequest, Control, DiagnoseRequest, DropsRequest, Monitor, PatternsRequest, RateRequest,
+    SocketsRequest, SummaryRequest,
     request::{LONGEST_CALL, check_window, duration_of_seconds},
 };
 use schemars::JsonSchema;
@@ -50,6 +50,12 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/summary", question(Monitor::summary, |_: &mut SummaryRequest| {}))
         .route("/patterns", question(Monitor::patterns, |_: &mut PatternsRequest| {}))
         .route("/diagnose", question(Monitor::diagnose, |_: &mut DiagnoseRequest| {}))
+        .route(
+            "/drops",
+            question(Monitor::drops, |request: &mut DropsRequest| {
+                request.limit.get_or_insert(ROWS);
+            }),
+        )
         .route(
             "/sockets",
             question(

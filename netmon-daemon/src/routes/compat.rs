@@ -12,9 +12,10 @@ use axum::{
 };
 use jiff::Timestamp;
 use netmon_core::{
-    Connection, ConnectionsAnswer, ConnectionsRequest, Control, Coverage, Error, Monitor, SummaryAnswer,
-    SummaryRequest,
-    fact::{ConnectionDirection, ConnectionState, Protocol},
+    Connection, ConnectionsAnswer, ConnectionsRequest, Control, Coverage, DropsRequest, Error, Monitor,
+    PacketDrops, SummaryAnswer, SummaryRequest,
+    fact::{AddressFamily, ConnectionDirection, ConnectionState, Direction, Protocol},
+    monitor::PacketDrop,
     request::parse_duration,
 };
 use schemars::JsonSchema;
@@ -40,8 +41,8 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/list-connections", get(list_connections).post(list_connections))
         .route("/events", get(events))
         .route("/programs", get(programs))
-        .route("/packet-drop-summary", get(no_drops).post(no_drops))
-        .route("/list-packet-drops", get(no_drops).post(no_drops))
+        .route("/packet-drop-summary", get(drop_summary).post(drop_summary))
+        .route("/list-packet-drops", get(list_drops).post(list_drops))
 }
 
 /// What both generations send, under the names of each.
@@ -342,7 +343,14 @@ async fn events(
     let EventParameters { r#type, pid, command, since, until, limit } = asked.request;
     match r#type.as_deref() {
         None | Some("" | "connection") => {}
-        Some("packet_drop") => return Ok(drops_are_not_observed()),
+        Some("packet_drop") => {
+            let parameters =
+                ListParameters { pid, command, process_name: None, limit, since, duration_seconds: None };
+            if until.is_some() {
+                return Err(bad("drops are summed up, so \"until\" cannot choose among them").into());
+            }
+            return drop_events(&daemon, &asked.asker, parameters).await;
+        }
         Some(other) => {
             let other = netmon_core::CleanText::from(other);
             return Err(bad(format!("\"type\" is connection or packet_drop, not \"{other}\"")).into());
@@ -404,16 +412,212 @@ fn coverage(monitor: &Monitor) -> netmon_core::Result<Coverage> {
     Ok(monitor.summary(&request, &Control::default())?.header.coverage)
 }
 
-async fn no_drops() -> Response {
-    drops_are_not_observed()
+#[derive(Serialize)]
+struct DropSummary {
+    count: u64,
+    total_drops: u64,
+    duration: u64,
+    duration_seconds: u64,
+    pid: u32,
+    command: String,
+    message: String,
+    query_time: Timestamp,
+    /// All that is ours.
+    #[serde(flatten)]
+    answer: PacketDrops,
 }
 
-fn drops_are_not_observed() -> Response {
-    let body = json!({
-        "error": "not implemented",
-        "message": "this version does not observe dropped packets",
-    });
-    (StatusCode::NOT_IMPLEMENTED, axum::Json(body)).into_response()
+async fn drop_summary(
+    State(daemon): State<Arc<Daemon>>,
+    asked: Asked<SummaryParameters>,
+) -> Result<Response, Refusal> {
+    let SummaryParameters { pid, command, process_name, duration, duration_seconds } = asked.request;
+    let command = either(["command", "process_name"], command, process_name)?;
+    let seconds = seconds(either(["duration", "duration_seconds"], duration, duration_seconds)?)?;
+    let (pid, command) = target(pid, command);
+    compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
+        let answer =
+            drops(monitor, control, pid, command.clone(), Duration::from_secs(seconds), DEFAULT_ROWS)?;
+        Ok(DropSummary {
+            count: answer.total,
+            total_drops: answer.total,
+            duration: seconds,
+            duration_seconds: seconds,
+            pid: pid.unwrap_or_default(),
+            command: command.unwrap_or_default(),
+            message: answer.to_string().lines().next().unwrap_or_default().to_owned(),
+            query_time: Timestamp::now(),
+            answer,
+        })
+    })
+    .await
+}
+
+fn drops(
+    monitor: &Monitor,
+    control: &Control<'_>,
+    pid: Option<u32>,
+    command: Option<String>,
+    since: Duration,
+    limit: u64,
+) -> netmon_core::Result<PacketDrops> {
+    let mut request = DropsRequest::default();
+    request.filter.pid = pid;
+    request.filter.process = command;
+    request.since = Some(since);
+    request.limit = Some(limit);
+    monitor.drops(&request, control)
+}
+
+/// Drops of one kind as both generations list a drop: the last of them, and how many there were.
+#[derive(Serialize)]
+struct DropEvent {
+    id: String,
+    r#type: &'static str,
+    pid: u32,
+    command: String,
+    /// Nanoseconds since 1970.
+    timestamp: i128,
+    time: Timestamp,
+    drop_reason: String,
+    reason: String,
+    /// Of one of them, on average.
+    skb_length: u64,
+    packets: u64,
+    bytes: u64,
+    protocol: String,
+    /// As the kernel numbers them: 2 or 10; 0 for what is no IP packet.
+    address_family: u8,
+    local_port: u16,
+    source_ip: String,
+    direction: Direction,
+}
+
+impl DropEvent {
+    fn new(row: &PacketDrop, end: Timestamp) -> Self {
+        let time = row.last_seen_at.unwrap_or(end);
+        let reason = row.reason.as_ref().map_or_else(|| "NOT_SPECIFIED".to_owned(), ToString::to_string);
+        let pid = row.process.as_ref().map_or(0, |process| process.pid);
+        let port = row.local_port.unwrap_or_default();
+        Self {
+            id: format!("{reason}-{pid}-{port}-{}", row.netns.unwrap_or_default()),
+            r#type: "packet_drop",
+            pid,
+            command: row
+                .process
+                .as_ref()
+                .map_or_else(|| "unknown".to_owned(), |process| process.comm.to_string()),
+            timestamp: time.as_nanosecond(),
+            time,
+            drop_reason: reason.clone(),
+            reason,
+            skb_length: row.l3_bytes.checked_div(row.packets).unwrap_or_default(),
+            packets: row.packets,
+            bytes: row.l3_bytes,
+            protocol: row.protocol.map(|protocol| protocol.name().to_uppercase()).unwrap_or_default(),
+            address_family: match row.family {
+                Some(AddressFamily::Ipv4) => 2,
+                Some(AddressFamily::Ipv6) => 10,
+                None => 0,
+            },
+            local_port: port,
+            source_ip: row.example_peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
+            direction: row.direction,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DropList {
+    total_pids: usize,
+    drops: BTreeMap<u32, Vec<DropEvent>>,
+    events_by_pid: BTreeMap<u32, Vec<DropEvent>>,
+    /// Packets.
+    total_drops: u64,
+    /// Rows.
+    total_events: u64,
+    returned_events: usize,
+    truncated: bool,
+    query_time: Timestamp,
+    coverage: Coverage,
+}
+
+impl DropList {
+    fn new(answer: PacketDrops) -> Self {
+        let end = answer.header.window.to;
+        let by_pid = || {
+            let mut by_pid: BTreeMap<u32, Vec<DropEvent>> = BTreeMap::new();
+            for row in &answer.drops {
+                let event = DropEvent::new(row, end);
+                by_pid.entry(event.pid).or_default().push(event);
+            }
+            by_pid
+        };
+        let drops = by_pid();
+        Self {
+            total_pids: drops.len(),
+            events_by_pid: by_pid(),
+            drops,
+            total_drops: answer.total,
+            total_events: answer.drops_total,
+            returned_events: answer.drops.len(),
+            truncated: answer.header.coverage.truncated,
+            query_time: Timestamp::now(),
+            coverage: answer.header.coverage,
+        }
+    }
+}
+
+/// Which drops were asked for.
+struct DropsAsked {
+    pid: Option<u32>,
+    command: Option<String>,
+    since: Duration,
+    limit: u64,
+}
+
+fn drops_asked(parameters: ListParameters) -> Result<DropsAsked, Error> {
+    let ListParameters { pid, command, process_name, limit, since, duration_seconds } = parameters;
+    let command = either(["command", "process_name"], command, process_name)?;
+    let since = match since {
+        Some(text) => back_to(moment("since", &text)?),
+        None => Duration::from_secs(seconds(duration_seconds.or(Some(LONGEST_SECONDS)))?),
+    };
+    let (pid, command) = target(pid, command);
+    Ok(DropsAsked { pid, command, since, limit: rows(limit)? })
+}
+
+async fn list_drops(
+    State(daemon): State<Arc<Daemon>>,
+    asked: Asked<ListParameters>,
+) -> Result<Response, Refusal> {
+    let DropsAsked { pid, command, since, limit } = drops_asked(asked.request)?;
+    compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
+        Ok(DropList::new(drops(monitor, control, pid, command, since, limit)?))
+    })
+    .await
+}
+
+async fn drop_events(
+    daemon: &Daemon,
+    asker: &super::Asker,
+    parameters: ListParameters,
+) -> Result<Response, Refusal> {
+    let DropsAsked { pid, command, since, limit } = drops_asked(parameters)?;
+    compute(daemon, &asker.caller, asker.access, move |monitor, control| {
+        let answer = drops(monitor, control, pid, command, since, limit)?;
+        let end = answer.header.window.to;
+        let events: Vec<DropEvent> = answer.drops.iter().map(|row| DropEvent::new(row, end)).collect();
+        Ok(json!({
+            "count": events.len(),
+            "total_events": answer.drops_total,
+            "truncated": answer.header.coverage.truncated,
+            "events": events,
+            "query_time": Timestamp::now(),
+            "coverage": answer.header.coverage,
+        }))
+    })
+    .await
 }
 
 /// Whether the daemon does what it is there for. Known to everybody who reaches it.

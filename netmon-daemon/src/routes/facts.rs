@@ -16,8 +16,9 @@ use netmon_core::{
     source::{
         Counting, InterfaceRef, Source,
         remote::wire::{
-            AtRequest, ChangesRequest, CountReply, CountRequest, LONGEST_PATIENCE, NDJSON, ObserveReply,
-            ObservedRequest, PermitRequest, SightingLine, SightingsRequest, WaitReply, WaitRequest,
+            AtRequest, ChangesRequest, CountReply, CountRequest, DropLine, LONGEST_PATIENCE, NDJSON,
+            ObserveReply, ObservedRequest, PermitRequest, SightingLine, SightingsRequest, WaitReply,
+            WaitRequest,
         },
     },
 };
@@ -67,6 +68,24 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
             post(|d, j: Json<AtRequest>| read(d, j, |source, r| source.protocol_counters(&r.at))),
         )
         .route("/connections", post(connections))
+        .route(
+            "/observe_drops",
+            post(|d, j: Json<Nothing>| {
+                read(d, j, |source, _| {
+                    let observation = source.observe_drops()?;
+                    Ok(ObserveReply { from: observation.from, cursor: observation.cursor })
+                })
+            }),
+        )
+        .route(
+            "/observed_drops",
+            post(|d, j: Json<ObservedRequest>| {
+                read(d, j, |source, request| {
+                    source.observed_drops(request.since_ns.map(Duration::from_nanos))
+                })
+            }),
+        )
+        .route("/drops", post(drops))
         .route("/wait", post(wait))
         .route("/changes", post(changes))
         .route("/count", post(count))
@@ -139,12 +158,39 @@ async fn connections(
         append(&mut lines, &SightingLine::End { observed })?;
         Ok(lines)
     };
-    let (lines, permit): (Vec<u8>, OwnedSemaphorePermit) = daemon.compute(&asker.caller, work).await?;
+    let (lines, permit) = daemon.compute(&asker.caller, work).await?;
+    Ok(sent(lines, permit))
+}
+
+async fn drops(
+    State(daemon): State<Arc<Daemon>>,
+    Json(asker, request): Json<SightingsRequest>,
+) -> Result<Response, Refusal> {
+    let source = daemon.source(asker.access);
+    let work = move |_: &Cancel| {
+        let mut lines = Vec::new();
+        let mut written = Ok(());
+        let observed = source.drops(&request.span, &request.filter, &mut |sighting| {
+            let line = DropLine::Drop { fact: Box::new(sighting.fact.clone()), before: sighting.before };
+            if written.is_ok() {
+                written = append(&mut lines, &line);
+            }
+        })?;
+        written?;
+        append(&mut lines, &DropLine::End { observed })?;
+        Ok(lines)
+    };
+    let (lines, permit) = daemon.compute(&asker.caller, work).await?;
+    Ok(sent(lines, permit))
+}
+
+/// Lines of JSON, of which others may compute theirs when these are taken.
+fn sent(lines: Vec<u8>, permit: OwnedSemaphorePermit) -> Response {
     let body = Body::from_stream(stream::once(async move {
         let _until_taken = permit;
         Ok::<_, std::convert::Infallible>(Bytes::from(lines))
     }));
-    Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response())
+    ([(header::CONTENT_TYPE, NDJSON)], body).into_response()
 }
 
 /// Appends a line of JSON. Facts always are.

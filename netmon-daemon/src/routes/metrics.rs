@@ -14,7 +14,9 @@ use axum::{
 };
 use netmon_core::{
     CleanText, Error, Filter,
-    fact::{ConnectionState, ConnectionTotals, InterfaceSnapshot, InterfaceState, Observed},
+    fact::{
+        ConnectionState, ConnectionTotals, DropCounts, Hook, InterfaceSnapshot, InterfaceState, Observed,
+    },
     source::{Source, Span},
 };
 use prometheus_client::{
@@ -116,6 +118,8 @@ struct Scrape {
     interfaces: InterfaceSnapshot,
     /// Where the source has connections.
     connections: Option<Connections>,
+    /// Where it counts dropped packets: by reason, which the kernel has some hundred of.
+    drops: Option<BTreeMap<String, DropCounts>>,
     kernel: CleanText,
 }
 
@@ -129,12 +133,16 @@ struct Connections {
 impl Scrape {
     fn take(source: &dyn Source) -> netmon_core::Result<Self> {
         let interfaces = source.interfaces(&source.start()?)?;
-        let connections = match Connections::take(source) {
+        let drops = drops(source)?;
+        let mut connections = match Connections::take(source) {
             Ok(connections) => Some(connections),
             Err(Error::NotInSource { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { interfaces, connections, kernel: source.describe().kernel })
+        if let (Some(connections), true) = (&mut connections, drops.is_some()) {
+            connections.observed.active_hooks.push(Hook::KfreeSkb);
+        }
+        Ok(Self { interfaces, connections, drops, kernel: source.describe().kernel })
     }
 
     fn registry(&self, before: &Before) -> Registry {
@@ -145,6 +153,9 @@ impl Scrape {
         self.add_interfaces(&mut registry);
         if let Some(connections) = &self.connections {
             connections.add(&mut registry, before);
+        }
+        if let Some(drops) = &self.drops {
+            add_drops(&mut registry, drops);
         }
         add_own_cost(&mut registry, before.started);
         registry
@@ -289,6 +300,34 @@ impl Connections {
         memory.set(i64::try_from(self.totals.recorder_bytes).unwrap_or(i64::MAX));
         registry.register_with_unit("recorder", "Memory of connections that ended", Unit::Bytes, memory);
     }
+}
+
+/// The packets that were dropped since they are counted.
+fn drops(source: &dyn Source) -> netmon_core::Result<Option<BTreeMap<String, DropCounts>>> {
+    let now = match source.observed_drops(Some(Duration::from_secs(1))) {
+        Ok(Some(span)) => span.to,
+        Ok(None) | Err(Error::NotInSource { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut drops: BTreeMap<String, DropCounts> = BTreeMap::new();
+    source.drops(&Span { from: now, to: now }, &Filter::everything(), &mut |sighting| {
+        let reason = sighting.fact.reason.as_ref();
+        let reason = reason.map_or_else(|| "NOT_SPECIFIED".to_owned(), ToString::to_string);
+        let sum = drops.entry(reason).or_default();
+        *sum = sum.plus(&sighting.fact.counts);
+    })?;
+    Ok(Some(drops))
+}
+
+fn add_drops(registry: &mut Registry, drops: &BTreeMap<String, DropCounts>) {
+    let (packets, bytes) = (Counters::default(), Counters::default());
+    for (reason, counts) in drops {
+        let labels = vec![("reason", reason.clone())];
+        packets.get_or_create(&labels).inc_by(counts.packets);
+        bytes.get_or_create(&labels).inc_by(counts.l3_bytes);
+    }
+    registry.register("packet_drops", "Packets that the kernel dropped, by its reason", packets);
+    registry.register_with_unit("packet_drops", "Bytes of them, from the IP header on", Unit::Bytes, bytes);
 }
 
 fn kind(protocol: netmon_core::fact::Protocol, direction: netmon_core::fact::ConnectionDirection) -> Labels {

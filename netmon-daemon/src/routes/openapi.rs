@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::LazyLock};
 
 use netmon_core::{
-    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, DiagnoseRequest, Diagnosis, InterfacesAnswer,
-    ListenersAnswer, PatternsAnswer, PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer,
-    SocketsRequest, SummaryAnswer, SummaryRequest,
+    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, DiagnoseRequest, Diagnosis, DropsRequest,
+    InterfacesAnswer, ListenersAnswer, PacketDrops, PatternsAnswer, PatternsRequest, RateRequest,
+    RatesAnswer, SocketsAnswer, SocketsRequest, SummaryAnswer, SummaryRequest,
     source::remote::wire::{NDJSON, PROBLEM_JSON, Problem},
 };
 use serde_json::{Map, Value, json};
@@ -81,6 +81,14 @@ fn operations() -> Vec<Operation> {
             "Without since, the last five minutes.",
             schema_of::<DiagnoseRequest>,
             schema_of::<Diagnosis>,
+        ),
+        question(
+            "/v1/drops",
+            "listDrops",
+            "Packets that the kernel dropped, by reason, owner and port",
+            "Without since, the last minute. GET answers with at most 1000 rows where no limit is given; the sums are of all.",
+            schema_of::<DropsRequest>,
+            schema_of::<PacketDrops>,
         ),
         question(
             "/v1/sockets",

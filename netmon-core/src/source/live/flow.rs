@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use netmon_bpf::flow::{
-    self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Record, SocketRecord,
+use netmon_bpf::{
+    drops::DropMonitor,
+    flow::{self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Record, SocketRecord},
 };
 
 use super::{
@@ -130,6 +131,16 @@ impl Following {
             }
         }
         observed
+    }
+
+    /// Attaches the program that counts dropped packets, which reads owners where these write them.
+    pub(super) fn count_drops(&self) -> netmon_bpf::Result<DropMonitor> {
+        DropMonitor::attach(Some(&self.monitor))
+    }
+
+    /// Who that is.
+    pub(super) fn process(&self, identity: &flow::Process) -> Option<Arc<Process>> {
+        self.known().process(identity)
     }
 
     /// Blocks until there is much to take, or for this long.
@@ -444,12 +455,7 @@ impl Known {
             let comm = CleanText::from_bytes(record.owner.thread_comm());
             fact.thread = Some(Arc::new(Thread { tid: record.owner.tid, comm }));
         }
-        fact.attribution = match record.attribution() {
-            flow::Attribution::Exact => Attribution::Exact,
-            flow::Attribution::Inherited => Attribution::Inherited,
-            flow::Attribution::Snapshot => Attribution::Snapshot,
-            flow::Attribution::Unknown => Attribution::Unknown,
-        };
+        fact.attribution = attribution(record.attribution());
         fact.last_user = self.process(&record.last_user);
         let remote = record.remote();
         let has_peer = !record.peer_unknown() && (remote.port() != 0 || !remote.ip().is_unspecified());
@@ -681,6 +687,15 @@ fn kernel_error(error: netmon_bpf::Error) -> Error {
     let errno = error.errno();
     let source = errno.map_or_else(|| std::io::Error::other(error), std::io::Error::from_raw_os_error);
     Error::Kernel { action: "read what the programs tell of connections", source }
+}
+
+pub(super) fn attribution(attribution: flow::Attribution) -> Attribution {
+    match attribution {
+        flow::Attribution::Exact => Attribution::Exact,
+        flow::Attribution::Inherited => Attribution::Inherited,
+        flow::Attribution::Snapshot => Attribution::Snapshot,
+        flow::Attribution::Unknown => Attribution::Unknown,
+    }
 }
 
 /// The hook's name in answers.

@@ -3,6 +3,8 @@
 #[cfg(feature = "bpf")]
 mod clsact;
 #[cfg(feature = "bpf")]
+mod drops;
+#[cfg(feature = "bpf")]
 mod flow;
 #[cfg(feature = "bpf")]
 mod hooks;
@@ -24,7 +26,8 @@ use rustix::time::{ClockId, clock_gettime};
 pub use sock_diag::user_of_connection;
 
 use super::{
-    ChangeCursor, Changes, Counting, InterfaceRef, Observation, Sighting, Source, SourceDescription, Span,
+    ChangeCursor, Changes, Counting, DropSighting, InterfaceRef, Observation, Sighting, Source,
+    SourceDescription, Span,
 };
 #[cfg(not(feature = "bpf"))]
 use crate::{answer::MissingHook, error::Error};
@@ -255,9 +258,50 @@ impl Source for LiveSource {
     }
 
     #[cfg(feature = "bpf")]
+    fn observe_drops(&self) -> Result<Observation> {
+        self.watch.observe_drops()
+    }
+
+    #[cfg(not(feature = "bpf"))]
+    fn observe_drops(&self) -> Result<Observation> {
+        Err(no_drops("netmon was built without its feature `bpf`"))
+    }
+
+    #[cfg(feature = "bpf")]
+    fn observed_drops(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        Ok(self.watch.observed_drops(since))
+    }
+
+    #[cfg(not(feature = "bpf"))]
+    fn observed_drops(&self, _since: Option<Duration>) -> Result<Option<Span>> {
+        Ok(None)
+    }
+
+    #[cfg(feature = "bpf")]
+    fn drops(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(DropSighting<'_>),
+    ) -> Result<Observed> {
+        self.watch.drops(span, filter, visit)?.ok_or_else(|| no_drops("it is not attached"))
+    }
+
+    #[cfg(not(feature = "bpf"))]
+    fn drops(
+        &self,
+        _span: &Span,
+        _filter: &Filter,
+        _visit: &mut dyn FnMut(DropSighting<'_>),
+    ) -> Result<Observed> {
+        Err(no_drops("netmon was built without its feature `bpf`"))
+    }
+
+    #[cfg(feature = "bpf")]
     fn hooks(&self) -> Result<Vec<HookStatus>> {
         let mut hooks = hooks::probe();
         hooks.extend(flow::probe());
+        hooks.push(drops::probe());
         hooks.push(HookStatus::works(Hook::SockDiag));
         Ok(hooks)
     }
@@ -270,6 +314,7 @@ impl Source for LiveSource {
             missing(Hook::Tcx),
             missing(Hook::Clsact),
             missing(Hook::Xdp),
+            missing(Hook::KfreeSkb),
             HookStatus::works(Hook::SockDiag),
         ])
     }
@@ -282,6 +327,15 @@ impl Source for LiveSource {
     #[cfg(not(feature = "bpf"))]
     fn leftovers(&self) -> Result<Vec<Leftover>> {
         Ok(Vec::new())
+    }
+}
+
+fn no_drops(reason: &str) -> error::Error {
+    error::Error::HookMissing {
+        what: "dropped packets",
+        hook: Hook::KfreeSkb,
+        not_permitted: false,
+        reason: reason.to_owned(),
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 };
 
 #[cfg(feature = "bpf")]
-use super::flow::{self, Following};
+use super::{
+    drops::Dropping,
+    flow::{self, Following},
+};
 use super::{now, process::ProcessTable, protocol, sock_diag};
 use crate::{
     answer::MissingHook,
@@ -43,6 +46,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     current: Mutex<Weak<Watching>>,
+    #[cfg(feature = "bpf")]
+    drops: Mutex<Weak<Dropping>>,
     pub(super) memory_limit: Option<usize>,
     pub(super) system_calls: bool,
     pub(super) datagram_idle: Option<Duration>,
@@ -58,21 +63,59 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Watch {
     /// Joins who observes, or begins.
     pub(super) fn observe(&self) -> Result<Observation> {
-        let mut current = lock(&self.current);
-        let watching = match current.upgrade() {
-            Some(watching) => watching,
-            None => {
-                let watching = Watching::begin(self)?;
-                *current = Arc::downgrade(&watching);
-                watching
-            }
-        };
-        drop(current);
+        let watching = self.watching()?;
         watching.shared.pump()?;
         // Differences are taken from this moment on.
         let from = watching.shared.sample()?;
         let cursor = watching.shared.recorder.cursor();
         Ok(Observation { from, cursor, guard: Box::new(watching) })
+    }
+
+    fn watching(&self) -> Result<Arc<Watching>> {
+        let mut current = lock(&self.current);
+        if let Some(watching) = current.upgrade() {
+            return Ok(watching);
+        }
+        let watching = Watching::begin(self)?;
+        *current = Arc::downgrade(&watching);
+        Ok(watching)
+    }
+
+    /// Joins who counts drops, or begins.
+    #[cfg(feature = "bpf")]
+    pub(super) fn observe_drops(&self) -> Result<Observation> {
+        let mut current = lock(&self.drops);
+        let dropping = match current.upgrade() {
+            Some(dropping) => dropping,
+            None => {
+                let watching = self.watching()?;
+                // So that owners of sockets from before are known.
+                watching.shared.sample()?;
+                let dropping = Dropping::begin(watching)?;
+                *current = Arc::downgrade(&dropping);
+                dropping
+            }
+        };
+        drop(current);
+        dropping.join()
+    }
+
+    #[cfg(feature = "bpf")]
+    pub(super) fn observed_drops(&self, since: Option<Duration>) -> Option<Span> {
+        let dropping = lock(&self.drops).upgrade()?;
+        dropping.observed(since.unwrap_or(super::DEFAULT_PAST))
+    }
+
+    /// What was dropped in a span; nothing is known of it where nobody counts.
+    #[cfg(feature = "bpf")]
+    pub(super) fn drops(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(crate::source::DropSighting<'_>),
+    ) -> Result<Option<Observed>> {
+        let dropping = lock(&self.drops).upgrade();
+        dropping.map(|dropping| dropping.drops(span, filter, visit)).transpose()
     }
 
     fn current(&self) -> Option<Arc<Watching>> {
@@ -346,6 +389,32 @@ impl Drop for Watching {
 }
 
 impl Watching {
+    /// The programs, where they are what connections are seen by.
+    #[cfg(feature = "bpf")]
+    pub(super) fn following(&self) -> Option<&Following> {
+        match &self.shared.backend {
+            Backend::Following(following) => Some(following),
+            Backend::Looking(_) => None,
+        }
+    }
+
+    /// All sockets now.
+    #[cfg(feature = "bpf")]
+    pub(super) fn list_sockets(&self) -> Result<SocketSnapshot> {
+        self.shared.backend.list(Orphans::None)
+    }
+
+    /// What takes part, and what does not.
+    #[cfg(feature = "bpf")]
+    pub(super) fn observed(&self) -> Observed {
+        match &self.shared.backend {
+            Backend::Following(following) => following.observed(),
+            Backend::Looking(looking) => {
+                Observed { missing_hooks: vec![looking.missing.clone()], ..Observed::default() }
+            }
+        }
+    }
+
     fn begin(watch: &Watch) -> Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             recorder: watch.memory_limit.map_or_else(Recorder::default, Recorder::new),

@@ -23,13 +23,13 @@ use ureq::{
 use self::{
     transport::{NoResolver, UnixConnector},
     wire::{
-        AtRequest, ChangesRequest, CountReply, CountRequest, ObserveReply, ObservedRequest, PROBLEM_JSON,
-        PermitRequest, Problem, SightingLine, SightingsRequest, WaitReply, WaitRequest,
+        AtRequest, ChangesRequest, CountReply, CountRequest, DropLine, ObserveReply, ObservedRequest,
+        PROBLEM_JSON, PermitRequest, Problem, SightingLine, SightingsRequest, WaitReply, WaitRequest,
     },
 };
 use super::{
-    ChangeCursor, Changes, Counting, Evaluated, InterfaceRef, Observation, Question, Sighting, Source,
-    SourceDescription, Span,
+    ChangeCursor, Changes, Counting, DropSighting, Evaluated, InterfaceRef, Observation, Question, Sighting,
+    Source, SourceDescription, Span,
 };
 use crate::{
     clean::CleanText,
@@ -453,6 +453,34 @@ impl Source for RemoteSource {
         }
     }
 
+    fn observe_drops(&self) -> Result<Observation> {
+        self.refresh()?;
+        let reply: ObserveReply = self.fact("observe_drops", &Nothing {})?;
+        Ok(Observation { from: reply.from, cursor: reply.cursor, guard: Box::new(()) })
+    }
+
+    fn observed_drops(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        self.fact("observed_drops", &ObservedRequest { since_ns: since.map(nanoseconds) })
+    }
+
+    fn drops(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(DropSighting<'_>),
+    ) -> Result<Observed> {
+        let request = SightingsRequest { span: *span, filter: filter.clone() };
+        let response = self.post("facts/drops", &request, Some(REPLY_WITHIN))?;
+        for line in BufReader::new(response.into_body().into_reader()).lines() {
+            let line = line.map_err(|error| self.unreachable(error))?;
+            match serde_json::from_str(&line).map_err(|error| self.unreachable(error))? {
+                DropLine::Drop { fact, before } => visit(DropSighting { fact: &fact, before }),
+                DropLine::End { observed } => return Ok(observed),
+            }
+        }
+        Err(self.unreachable("it ended in the middle of an answer"))
+    }
+
     fn permit(&self, filter: &Filter) -> Result<()> {
         self.fact("permit", &PermitRequest { filter: filter.clone() })
     }
@@ -475,6 +503,9 @@ impl Source for RemoteSource {
             Question::Sockets(request) => Evaluated::Sockets(self.evaluate_in("sockets", request, none)?),
             Question::Listeners(request) => {
                 Evaluated::Listeners(self.evaluate_in("listeners", request, none)?)
+            }
+            Question::Drops(request) => {
+                Evaluated::Drops(self.evaluate_in("drops", request, request.window)?)
             }
             Question::Capabilities => {
                 Evaluated::Capabilities(self.evaluate_in("capabilities", &Nothing {}, none)?)

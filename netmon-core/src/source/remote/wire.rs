@@ -13,7 +13,7 @@ use crate::{
     answer::MissingHook,
     clean::CleanText,
     error::{Error, ErrorKind},
-    fact::{ConnectionFact, Direction, Hook, Moment, Observed, Traffic},
+    fact::{ConnectionFact, Direction, DropCounts, DropFact, Hook, Moment, Observed, Traffic},
     filter::Filter,
     request::HookChoice,
     source::{ChangeCursor, Span},
@@ -234,6 +234,24 @@ pub enum SightingLine {
     Failed {
         /// Why they are not there.
         problem: Problem,
+    },
+}
+
+/// A line of the reply to a [`SightingsRequest`] for dropped packets; the last is not a drop.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum DropLine {
+    /// Drops of one kind.
+    Drop {
+        /// They.
+        fact: Box<DropFact>,
+        /// Their counts when the span began.
+        before: DropCounts,
+    },
+    /// These were all.
+    End {
+        /// What they were observed with.
+        observed: Observed,
     },
 }
 

@@ -221,7 +221,7 @@ impl Connections {
 }
 
 /// The sentences of an untrusted recording, each word as safe as names are.
-fn clean(observed: &mut Observed) {
+pub(super) fn clean(observed: &mut Observed) {
     let clean = |text: &mut String| {
         let words: Vec<String> = text.split(' ').map(|word| CleanText::from(word).to_string()).collect();
         *text = words.join(" ");
