@@ -3,6 +3,7 @@
 mod connections;
 mod listings;
 mod patterns;
+mod top;
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,6 +11,7 @@ pub use connections::{ConnectionFilter, DirectionChoice};
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
 pub use patterns::PatternsRequest;
 use serde::{Deserialize, Serialize};
+pub use top::TopRequest;
 
 use crate::{
     error::{Error, Result},

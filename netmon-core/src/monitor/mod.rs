@@ -11,6 +11,7 @@ mod rates;
 mod record;
 mod sockets;
 mod summary;
+pub mod top;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -33,11 +34,12 @@ pub use sockets::{Backlog, Listener, ListenersAnswer, Socket, SocketsAnswer};
 pub use summary::{
     BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, ProcessSummary, SummaryAnswer,
 };
+pub use top::TopWatch;
 
 use crate::{
     control::Control,
     error::Result,
-    request::{ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest},
+    request::{ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest, TopRequest},
     source::{
         Evaluated, Question, Source,
         live::LiveSource,
@@ -217,6 +219,16 @@ impl Monitor {
     /// [`Error::InvalidRequest`](crate::Error::InvalidRequest).
     pub fn watch_connections(&self, request: &ConnectionsRequest) -> Result<ConnectionWatch> {
         ConnectionWatch::begin(Arc::clone(&self.source), request)
+    }
+
+    /// What goes on, sample after sample, for a live view. Observes while the returned watch lives; see
+    /// [`TopWatch::next_interval`].
+    ///
+    /// # Errors
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    pub fn watch_top(&self, request: &TopRequest) -> Result<TopWatch> {
+        TopWatch::begin(Arc::clone(&self.source), request)
     }
 
     /// What the connections of a window come to, by process, destination and error; about which time, as for
