@@ -3,6 +3,7 @@
 mod table;
 
 use netmon_core::{
+    filter::FilterError,
     monitor::top::TopView,
     view::{Tone, mirrored_graph, sparkline, units},
 };
@@ -29,10 +30,7 @@ const GAUGES: u16 = 34;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State) {
     let area = frame.area();
-    let graph = match (area.height >= GRAPH_FROM.0, area.width >= GRAPH_FROM.1) {
-        (true, true) => if area.height >= 40 { 10 } else { 6 },
-        _ => 0,
-    };
+    let graph = graph_height(state, area);
     // Where there is next to no room, the table goes last.
     let sums = u16::from(area.height >= 6);
     let bottom = bottom_lines(state, area);
@@ -58,6 +56,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State) {
     }
     if state.help {
         draw_help(frame, state, area);
+    }
+}
+
+/// Details need the room more.
+fn graph_height(state: &State, area: Rect) -> u16 {
+    let has_room = area.height >= GRAPH_FROM.0 && area.width >= GRAPH_FROM.1;
+    match area.height {
+        _ if !has_room => 0,
+        0..30 if state.details && area.width < BESIDE_FROM => 0,
+        0..40 => 6,
+        _ => 10,
     }
 }
 
@@ -99,10 +108,11 @@ fn fit(text: &str, width: usize) -> String {
 
 fn title_line(state: &State, width: u16) -> Line<'static> {
     let narrow = width < GRAPH_FROM.1;
+    let wide = width >= BESIDE_FROM;
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let mut spans = vec![Span::styled("netmon top ", bold)];
-    if !narrow {
-        spans.push(Span::raw(format!(" {}  ", fit(state.source.host.as_str(), 20))));
+    if wide {
+        spans.push(Span::raw(format!("on {}  ", fit(state.source.host.as_str(), 20))));
     }
     for (number, view) in (1..).zip(TopView::ALL) {
         if view == state.view {
@@ -163,17 +173,14 @@ fn draw_graph(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let bars = mirrored_graph(&past.received, &past.sent, usize::from(graph.width) - 1, rows);
 
     let latest = |series: &[f64]| series.last().map_or_else(|| "-".to_owned(), |rate| units::bytes(*rate));
-    let of = if selected.is_some() { "of this line" } else { "of all" };
-    let scale = units::bytes(bars.highest);
-    let caption = |what: &str, series: &[f64]| {
-        let text = format!("{what} {}/s {of}, highest {scale}/s", latest(series));
-        Line::from(fit(&text, usize::from(graph.width) - 1))
-    };
+    let of = if selected.is_some() { "this line" } else { "all" };
+    let caption = |text: String| Line::from(fit(&text, usize::from(graph.width) - 1));
+    let top = format!("{of}: received {}/s (highest {}/s)", latest(&past.received), units::bytes(bars.highest));
     let (up, down) = (toned(state, Tone::Good), toned(state, Tone::Warning));
-    let mut lines = vec![caption("received", &past.received)];
+    let mut lines = vec![caption(top)];
     lines.extend(bars.above.into_iter().map(|row| Line::styled(row, up)));
     lines.extend(bars.below.into_iter().map(|row| Line::styled(row, down)));
-    lines.push(Line::from(fit(&format!("sent {}/s", latest(&past.sent)), usize::from(graph.width) - 1)));
+    lines.push(caption(format!("{of}: sent {}/s", latest(&past.sent))));
     frame.render_widget(Paragraph::new(lines), graph);
 
     let room = usize::from(gauges.width);
@@ -208,14 +215,29 @@ fn draw_details(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let (Some(key), Some(interval)) = (state.selected(), state.interval()) else { return };
     let details = interval.details(&key, state.filter());
     let names = details.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let lines = details.into_iter().map(|(name, cell)| {
-        Line::from(vec![
-            Span::styled(format!("{name:<names$}  "), toned(state, Tone::Dim)),
-            Span::styled(cell.text, toned(state, cell.tone)),
-        ])
+    let as_column = details.len() <= usize::from(inner.height);
+    let pairs = details.into_iter().map(|(name, cell)| {
+        let name = if as_column { format!("{name:<names$}  ") } else { format!("{name} ") };
+        [Span::styled(name, toned(state, Tone::Dim)), Span::styled(cell.text, toned(state, cell.tone))]
     });
-    let lines: Vec<Line<'_>> = lines.collect();
+    let lines = if as_column { pairs.map(Line::from_iter).collect() } else { flowing(pairs, inner.width) };
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
+}
+
+/// As many to a line as have room.
+fn flowing(pairs: impl Iterator<Item = [Span<'static>; 2]>, width: u16) -> Vec<Line<'static>> {
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for pair in pairs {
+        let needed: usize = pair.iter().map(Span::width).sum();
+        match lines.last_mut() {
+            Some(line) if line.width() + 3 + needed <= usize::from(width) => {
+                line.push_span(Span::raw("   "));
+                pair.into_iter().for_each(|span| line.push_span(span));
+            }
+            _ => lines.push(Line::from_iter(pair)),
+        }
+    }
+    lines
 }
 
 /// What is typed and what is wrong with it; what was observed with; the keys.
@@ -224,10 +246,11 @@ fn bottom_lines(state: &State, area: Rect) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some(prompt) = &state.prompt {
         lines.push(Line::from(prompt_text(prompt, area.width)));
-        let error = prompt.error.iter().flat_map(|error| wrapped(error, width));
-        lines.extend(error.map(|line| Line::styled(line, toned(state, Tone::Bad))));
+        if let Some(error) = &prompt.error {
+            lines.extend(error_lines(prompt, error, area.width).map(|line| Line::styled(line, toned(state, Tone::Bad))));
+        }
         // The rest must stay visible.
-        lines.truncate(usize::from(area.height.saturating_sub(3)).max(1));
+        lines.truncate(usize::from(area.height / 2).max(1));
     }
     let coverage = state.interval().map_or_else(
         || format!("source: {}", state.source.kind),
@@ -280,27 +303,30 @@ fn prompt_column(prompt: &Prompt, width: u16) -> u16 {
     PROMPT.saturating_add(u16::try_from(columns).unwrap_or(u16::MAX)).min(width.saturating_sub(1))
 }
 
-/// Lines of words that have room; lines that point at a place are left as they are.
+/// A caret below the place that is wrong, and what is wrong there.
+fn error_lines<'a>(prompt: &Prompt, error: &'a FilterError, width: u16) -> impl Iterator<Item = String> + use<'a> {
+    let place = Prompt { cursor: error.column.saturating_sub(1), ..prompt.clone() };
+    let skipped = prompt_skip(prompt, width);
+    let before = place.text.chars().take(place.cursor).skip(skipped);
+    let columns: usize = before.map(|character| character.width().unwrap_or_default()).sum();
+    let caret = format!("{}^", " ".repeat(usize::from(PROMPT) + columns));
+    std::iter::once(fit(&caret, width.into())).chain(wrapped(&error.message, width.into()))
+}
+
+/// Lines of words that have room.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        if line.starts_with("  ") {
-            lines.push(fit(line, width));
-            continue;
-        }
-        let mut current = String::new();
-        for word in line.split(' ') {
-            if !current.is_empty() && current.width() + 1 + word.width() > width {
-                lines.push(std::mem::take(&mut current));
+    let mut lines = vec![String::new()];
+    for word in text.split([' ', '\n']) {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
             }
-            if !current.is_empty() {
-                current.push(' ');
-            }
-            current.push_str(word);
+            _ => lines.push(word.to_owned()),
         }
-        lines.push(fit(&current, width));
     }
-    lines
+    lines.iter().map(|line| fit(line, width)).collect()
 }
 
 fn draw_help(frame: &mut Frame<'_>, state: &State, area: Rect) {

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use netmon_core::{
     Filter,
+    filter::FilterError,
     monitor::top::{TopColumn, TopHistory, TopInterval, TopKey, TopList, TopQuery, TopView},
     source::SourceDescription,
 };
@@ -35,8 +36,8 @@ pub(super) struct Prompt {
     pub(super) text: String,
     /// Before which character the next one goes.
     pub(super) cursor: usize,
-    /// Why it is not taken, in lines.
-    pub(super) error: Option<String>,
+    /// Why it is not taken.
+    pub(super) error: Option<FilterError>,
 }
 
 /// How the samples come.
@@ -257,11 +258,11 @@ impl State {
     /// Takes what was typed as the filter, or says what is wrong with it.
     pub(super) fn end_filter(&mut self) {
         let Some(prompt) = &mut self.prompt else { return };
-        let text = prompt.text.trim();
-        let parsed = if text.is_empty() { Ok(Filter::everything()) } else { Filter::parse(text) };
+        let text = prompt.text.trim_end();
+        let parsed = if text.trim().is_empty() { Ok(Filter::everything()) } else { Filter::parse(text) };
         match parsed {
             Ok(filter) => {
-                self.filter_text = text.to_owned();
+                self.filter_text = text.trim().to_owned();
                 self.filter = filter;
                 self.prompt = None;
                 // The sums so far are of something else.
@@ -271,7 +272,7 @@ impl State {
                 }
                 self.arrange();
             }
-            Err(error) => prompt.error = Some(error.to_string()),
+            Err(error) => prompt.error = Some(error),
         }
     }
 }

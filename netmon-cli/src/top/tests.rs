@@ -62,7 +62,7 @@ fn screen(state: &mut State, width: u16, height: u16) -> String {
     let lines = text.lines().map(|line| line.trim_matches('"').trim_end());
     let text = lines.collect::<Vec<_>>().join("\n");
     let clock = state.interval().unwrap().clock();
-    text.replace(&clock, "HH:MM:SS")
+    text.replacen(&clock, "HH:MM:SS", 1)
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, area: Rect) {
     if area.is_empty() {
         return;
     }
-    let page = usize::from(area.height.saturating_sub(1));
-    state.page = page.max(1);
+    let page = usize::from(area.height.saturating_sub(1)).max(1);
+    state.page = page;
     let count = state.list().map_or(0, |list| list.len());
     let look = state.look_mut();
     // The chosen line is always on the screen, and no blank line below the last.
@@ -84,10 +84,11 @@ fn widths(columns: &[TopColumn], lines: &[TopLine], room: usize) -> Vec<Option<u
     }
     // What is left goes to the first column where lines below others need it.
     let left = room.saturating_sub(total(&widths));
+    let beside = widths.get(1).copied().flatten().map_or(0, |width| width + GAP);
     if let Some(Some(first)) = widths.first_mut() {
         let children = lines.iter().filter(|line| line.child);
-        let needed = children.map(|line| line.cells[0].text.width() + 2).max().unwrap_or_default();
-        *first += needed.saturating_sub(*first).min(left);
+        let needed = children.map(|line| line.cells[0].text.width() + 1).max().unwrap_or_default();
+        *first += needed.saturating_sub(*first + beside).min(left);
     }
     widths
 }
@@ -122,8 +123,14 @@ fn row(
     };
     let mut spans = vec![Span::raw(format!("{}{mark}", if chosen { '>' } else { ' ' }))];
     for (index, (cell, width)) in line.cells.iter().zip(widths).enumerate() {
-        let Some(width) = *width else { continue };
-        let text = if index == 0 && line.child { format!("  {}", cell.text) } else { cell.text.clone() };
+        let Some(mut width) = *width else { continue };
+        let text = if index == 0 && line.child { format!(" {}", cell.text) } else { cell.text.clone() };
+        // What is below another has the room of the column beside it too, where it says nothing.
+        match (line.child, index) {
+            (true, 0) => width += widths[1].map_or(0, |more| more + GAP),
+            (true, 1) => continue,
+            _ => {}
+        }
         let style = if line.ended.is_some() { Style::new() } else { toned(state, cell.tone) };
         push_cell(&mut spans, index, &text, width, columns[index].column().right, style);
     }

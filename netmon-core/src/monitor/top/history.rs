@@ -181,21 +181,16 @@ impl TopHistory {
     }
 }
 
-/// What a reader has to know of how this was observed, in one line: the source, what is missing, what was lost.
-pub(super) fn coverage_line(coverage: &Coverage, lost: u64) -> String {
-    let mut line = format!("source: {}", coverage.source);
-    match coverage.missing_hooks.as_slice() {
-        [] => line.push_str("; no hook is missing"),
-        missing => {
-            let names: Vec<&str> = missing.iter().map(|missing| missing.hook.name()).collect();
-            line.push_str(&format!("; missing: {}", names.join(", ")));
-        }
-    }
-    match lost {
-        0 => line.push_str("; nothing lost"),
-        lost => line.push_str(&format!("; LOST: {}", units::counted(lost, "event"))),
-    }
-    line
+/// What a reader has to know of how this was observed, in one line that begins with what may not be cut.
+fn coverage_line(coverage: &Coverage, lost: u64) -> String {
+    let missing: Vec<&str> = coverage.missing_hooks.iter().map(|missing| missing.hook.name()).collect();
+    let missing = if missing.is_empty() { "none".to_owned() } else { missing.join(", ") };
+    let lost = if lost == 0 { "none".to_owned() } else { units::counted(lost, "event") };
+    let notes = match coverage.notes().len() {
+        0 => String::new(),
+        notes => format!(" | {} (?)", units::counted(notes as u64, "note")),
+    };
+    format!("source: {} | lost: {lost} | missing: {missing}{notes}", coverage.source)
 }
 
 impl TopHistory {

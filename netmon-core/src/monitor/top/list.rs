@@ -503,6 +503,10 @@ fn cell(column: TopColumn, item: Item<'_>, child: bool, now_ns: u64) -> Cell {
         TopColumn::Local => Cell::known(fact(item).map(|fact| fact.local.to_string())),
         TopColumn::Protocol => words(protocol(item)),
         TopColumn::Way => words(way(item)),
+        TopColumn::State if interface(item).is_some() => interface(item).map_or_else(Cell::default, |one| {
+            let tone = if one.fact.state.is_usable() { Tone::Good } else { Tone::Dim };
+            Cell::toned(one.fact.state.to_string(), tone)
+        }),
         TopColumn::State => state(item).map_or_else(|| Cell::known(None), |(name, tone)| Cell::toned(name, tone)),
         TopColumn::Open => count(|load| load.open),
         TopColumn::New => count(|load| load.opened),
@@ -613,8 +617,7 @@ fn state(item: Item<'_>) -> Option<(&'static str, Tone)> {
     match item {
         Item::Connection(one) => Some((one.fact.state.name(), tone_of(one.fact.state))),
         Item::Interface(one) => {
-            let tone = if one.fact.state.is_usable() { Tone::Good } else { Tone::Dim };
-            Some((one.fact.state.name(), tone))
+            Some((one.fact.state.name(), Tone::Plain))
         }
         Item::Group(_) => None,
     }

@@ -92,8 +92,13 @@ pub(super) fn measure<S: BuildHasher>(
             let rate = fact.traffic.and_then(|traffic| per_second(traffic, span.from.boot_ns, read_ns, span));
             (now(rate, read_ns), retransmits_now)
         }
-        // What it counted by now was counted when it began, and goes on from there.
-        None => (now(None, fact.opened.map_or(0, BootTime::ns).max(counted.boot_ns)), None),
+        // Nothing was counted on it when it began, and what it tells may be of later.
+        None if began => {
+            let opened_ns = fact.opened.map_or(span.to.boot_ns, BootTime::ns);
+            let nothing = Known { traffic: Some(Traffic::default()), retransmits: Some(0), ..now(None, opened_ns) };
+            (nothing, None)
+        }
+        None => (now(None, counted.boot_ns), None),
     };
     known.insert(fact.id(), next);
     Some(Measured {
