@@ -57,10 +57,10 @@ fn keys_do_what_help_says() {
     terminal.wait_for("[3 destinations]");
     terminal.press("4");
     terminal.wait_for("PKTS IN/S");
-    terminal.press("1s");
-    terminal.wait_for("sort PROCESS |");
+    terminal.press("1<");
+    terminal.wait_for("sort RETRANS |");
     terminal.press("r");
-    terminal.wait_for("sort PROCESS, reversed |");
+    terminal.wait_for("sort RETRANS, reversed |");
     terminal.press(" ");
     terminal.wait_for("PAUSED");
     terminal.press(" ");

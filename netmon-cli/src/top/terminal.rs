@@ -38,10 +38,9 @@ impl Screen {
     }
 
     fn open() -> io::Result<Self> {
+        // It is blank. `Terminal::clear` would ask the terminal where its cursor is, which some never answer.
         execute!(io::stdout(), EnterAlternateScreen)?;
-        let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-        terminal.clear()?;
-        Ok(Self { terminal })
+        Ok(Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? })
     }
 
     pub(super) fn draw(&mut self, state: &mut State) -> io::Result<()> {

@@ -60,7 +60,8 @@ impl Terminal {
 
     /// What is on the screen now.
     pub(crate) fn text(&self) -> String {
-        self.parser().screen().contents()
+        let text = self.parser().screen().contents();
+        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
 
     /// Whether the program has a screen of its own.

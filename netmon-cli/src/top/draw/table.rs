@@ -21,6 +21,8 @@ use super::{super::state::State, fit, toned};
 const GAP: usize = 2;
 /// What stands before the first column: which line is chosen, whether it can be expanded, whether it has ended.
 const MARKS: usize = 2;
+/// What a line below another takes at most: an address of IPv6 with a port, and how far it is.
+const LONGEST_CHILD: usize = 46;
 /// From when on what has ended is about to go.
 const FADED: Duration = Duration::from_secs(2);
 
@@ -58,10 +60,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, area: Rect) {
 
 /// How wide each column is; `None` for those that have no room. Optional ones go from the right, then what is wide is cut.
 fn widths(columns: &[TopColumn], lines: &[TopLine], room: usize) -> Vec<Option<usize>> {
+    let beside = columns.get(1).map_or(0, |column| column.usual_width() + GAP);
     let wanted = |index: usize| {
-        // What a line below another says may be long, and is cut before it takes columns away.
-        let own = lines.iter().filter(|line| index > 0 || !line.child);
-        let widest = own.map(|line| line.cells[index].text.width()).max().unwrap_or_default();
+        let needed = |line: &TopLine| match (line.child, index) {
+            // It has the room of the column beside it too.
+            (true, 0) => (line.cells[0].text.width() + 1).min(LONGEST_CHILD).saturating_sub(beside),
+            _ => line.cells[index].text.width(),
+        };
+        let widest = lines.iter().map(needed).max().unwrap_or_default();
         widest.max(columns[index].usual_width()).max(columns[index].column().title.len())
     };
     let mut widths: Vec<Option<usize>> = (0..columns.len()).map(|index| Some(wanted(index))).collect();
@@ -81,14 +87,6 @@ fn widths(columns: &[TopColumn], lines: &[TopLine], room: usize) -> Vec<Option<u
             Some(width) if *width > 4 => *width -= 1,
             _ => break,
         }
-    }
-    // What is left goes to the first column where lines below others need it.
-    let left = room.saturating_sub(total(&widths));
-    let beside = widths.get(1).copied().flatten().map_or(0, |width| width + GAP);
-    if let Some(Some(first)) = widths.first_mut() {
-        let children = lines.iter().filter(|line| line.child);
-        let needed = children.map(|line| line.cells[0].text.width() + 1).max().unwrap_or_default();
-        *first += needed.saturating_sub(*first + beside).min(left);
     }
     widths
 }

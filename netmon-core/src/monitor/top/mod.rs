@@ -2,7 +2,7 @@
 //!
 //! A [`TopWatch`] holds the counters of the sample before and tells the differences as a [`TopInterval`]. A [`TopList`] is
 //! what one view shows of that: filtered, summed up, sorted, as cells. A [`TopHistory`] is the recent past of both.
-//! None of them has a thread or looks at a clock.
+//! None of them has a thread.
 
 mod details;
 mod group;
@@ -31,6 +31,7 @@ use crate::{
     fact::{ConnectionId, InterfaceFact, InterfaceSnapshot, Moment, Observed, Protocol},
     request::{LONGEST_WINDOW, TopRequest, check_window},
     source::{Observation, Source, SourceDescription, Span},
+    view::units,
 };
 
 /// How long what ended is still shown.
@@ -38,9 +39,20 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The most that is shown of what ended: in a storm nobody reads more.
 const MOST_LINGERING: usize = 2_000;
 
+/// Taking samples may use one part in so many of a core: with very many connections they come less often.
+const CPU_SHARE: u32 = 60;
+
+/// The processor time that this thread has used.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    // It counts from the thread's beginning, so neither is negative.
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// Samples of what goes on, each compared with the one before. What is attached stays so while it lives.
 ///
-/// A sample costs 1 to 2 us for each open socket of the host.
+/// A sample costs 1 to 3 us for each open socket of the host. Where that is more than a sixtieth of a core, samples come
+/// less often than was asked for, and the header says so.
 #[must_use = "nothing is observed when it is dropped"]
 pub struct TopWatch {
     source: Arc<dyn Source>,
@@ -58,6 +70,8 @@ pub struct TopWatch {
     /// Those that ended lately, in the order of their ends.
     lingering: VecDeque<Measured>,
     samples: u64,
+    /// The processor time that the sample before took of this thread.
+    spent: Duration,
 }
 
 impl fmt::Debug for TopWatch {
@@ -96,6 +110,7 @@ impl TopWatch {
             known: FxHashMap::default(),
             lingering: VecDeque::new(),
             samples: 0,
+            spent: Duration::ZERO,
         };
         watch.look(&Span { from: at, to: at })?;
         Ok(watch)
@@ -112,7 +127,16 @@ impl TopWatch {
     /// [`Error::Cancelled`]; [`Error::RecordingEnded`] after a recording's last sample; as [`Source::connections`]. The
     /// watch can be asked again after each.
     pub fn next_interval(&mut self, control: &Control<'_>) -> Result<TopInterval> {
-        let at = self.source.wait(&self.at, self.interval, control)?;
+        let is_recording = self.source.describe().kind == *"replay";
+        let pace = if is_recording { self.interval } else { self.interval.max(self.spent * CPU_SHARE) };
+        let at = self.source.wait(&self.at, pace, control)?;
+        let before = cpu_time();
+        let interval = self.sample(at, pace);
+        self.spent = cpu_time().saturating_sub(before);
+        interval
+    }
+
+    fn sample(&mut self, at: Moment, pace: Duration) -> Result<TopInterval> {
         let interfaces = self.source.interfaces(&at)?;
         let span = Span { from: self.at, to: at };
         let (measured, observed) = self.look(&span)?;
@@ -120,6 +144,13 @@ impl TopWatch {
         self.at = at;
 
         let mut warnings = Vec::new();
+        if pace > self.interval {
+            let every = Duration::from_millis(u64::try_from(pace.as_millis()).unwrap_or(u64::MAX));
+            warnings.push(format!(
+                "a sample is taken every {}, since reading so many connections takes its part of a core",
+                units::seconds(every),
+            ));
+        }
         if self.observation.is_none() {
             warnings.push("this source tells of interfaces alone, not of connections".to_owned());
         } else if self.coarse {
