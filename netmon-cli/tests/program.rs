@@ -153,6 +153,7 @@ fn help_is_stable_at_every_level() {
         "listeners",
         "interfaces",
         "pps",
+        "top",
         "doctor",
         "record",
         "completions",
