@@ -652,6 +652,7 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli-record.1",
             "netmon-cli-sockets.1",
             "netmon-cli-summary.1",
+            "netmon-cli-top.1",
             "netmon-cli.1"
         ]
     );

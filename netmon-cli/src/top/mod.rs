@@ -7,6 +7,9 @@ mod sampler;
 mod state;
 mod terminal;
 #[cfg(test)]
+#[path = "../../tests/support/terminal.rs"]
+mod pseudo_terminal;
+#[cfg(test)]
 mod tests;
 
 use std::{

@@ -75,3 +75,25 @@ fn restore_in_panics() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::pseudo_terminal::Terminal, *};
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_and_is_seen_there() {
+        let program = std::env::current_exe().unwrap();
+        let name = "top::terminal::tests::panics_on_its_screen";
+        let arguments = ["--ignored", "--exact", name, "--nocapture"];
+        let (status, text) = Terminal::start(program.to_str().unwrap(), &arguments, 120, 40).ended();
+        assert!(!status.success(), "{text}");
+        assert!(text.contains("it went wrong on purpose"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "the test above starts it on a terminal"]
+    fn panics_on_its_screen() {
+        let _screen = Screen::enter().unwrap();
+        panic!("it went wrong on purpose");
+    }
+}

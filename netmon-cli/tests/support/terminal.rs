@@ -1,4 +1,5 @@
 //! A program on a pseudo-terminal, and what a person sees there.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::{
     io::{Read as _, Write as _},
@@ -38,7 +39,7 @@ impl Terminal {
         pty.resize(Size::new(rows, columns)).unwrap();
         let before = tcgetattr(pty.as_fd()).unwrap();
         let mut command = Command::new(program).args(arguments).env("TERM", "xterm-256color").env("TZ", "UTC");
-        for name in ["NETMON_SOURCE", "NO_COLOR", "COLUMNS", "LINES"] {
+        for name in ["NETMON_SOURCE", "NO_COLOR", "COLUMNS", "LINES", "RUST_BACKTRACE"] {
             command = command.env_remove(name);
         }
         let child = command.spawn_borrowed(&pts).unwrap();
