@@ -5,9 +5,10 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
+    monitor::top::TopView,
     request::{
         ConnectionsRequest, DiagnoseRequest, DropsRequest, HookChoice, InsightsRequest, PatternsRequest,
-        RateRequest, SocketsRequest, SummaryRequest, parse_duration,
+        RateRequest, SocketsRequest, SummaryRequest, TopRequest, parse_duration,
     },
     source::SourceChoice,
 };
@@ -27,6 +28,7 @@ Examples:
   netmon-cli summary --process curl --since 60s
   netmon-cli diagnose                         what is wrong, by which numbers, and what to do next
   netmon-cli listeners                        who waits for connections
+  netmon-cli top                              a live view of all of it
   netmon-cli pps --iface eth0 --watch         packets per second of eth0, again and again
   netmon-cli doctor                           what works here, and what would fix the rest
   netmon-cli record today.jsonl               write a recording, and ask it later:
@@ -252,6 +254,24 @@ Examples:
   netmon-cli pps --watch --samples 60 -o jsonl        a minute, one JSON line a row")]
     Pps(PpsArguments),
 
+    /// A live view of processes, connections, destinations and interfaces
+    ///
+    /// Rates are differences between two samples. Keys: 1 to 4 or Tab choose what the lines are about, Enter expands a
+    /// process to its connections, / filters with the expressions of --filter, < and > choose what is sorted by, r turns
+    /// that round, space stands still, d shows all of a line, ? tells the rest, q ends it. The last line but one tells what
+    /// was observed with, what is missing, and what was lost.
+    ///
+    /// Where stdout is no terminal, or another format than text is asked for, it prints the rows of --view after each
+    /// interval instead: JSON lines, unless asked for otherwise.
+    #[command(after_help = "\
+Examples:
+  netmon-cli top                                       live, or through netmond where it runs
+  netmon-cli top --process nginx --interval 2s
+  netmon-cli top --view connections --filter 'port == 443'
+  netmon-cli --source replay:today.jsonl top           step through a recording
+  netmon-cli top --samples 60 -o jsonl > minute.jsonl  a minute, one JSON line a process and second")]
+    Top(Box<TopArguments>),
+
     /// What works on this kernel with these privileges, and what would fix the rest
     ///
     /// Every hook is tried for real, without attaching it. Ends with status 1 where something is missing.
@@ -311,6 +331,18 @@ pub(crate) struct PpsArguments {
     pub(crate) watch: bool,
     /// End the watch after so many windows
     #[arg(long, requires = "watch", value_name = "N")]
+    pub(crate) samples: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArguments {
+    #[command(flatten)]
+    pub(crate) request: TopRequest,
+    /// What the lines are about
+    #[arg(long, value_enum, default_value_t, value_name = "VIEW")]
+    pub(crate) view: TopView,
+    /// End after so many samples
+    #[arg(long, value_name = "N")]
     pub(crate) samples: Option<NonZeroU64>,
 }
 

@@ -6,6 +6,7 @@ mod command;
 mod failure;
 mod output;
 mod progress;
+mod top;
 
 use std::process::ExitCode;
 

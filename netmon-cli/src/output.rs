@@ -28,6 +28,13 @@ impl Printer {
         Self { format: global.output, layout, height: size.map(|(_, height)| height.0), seen: None }
     }
 
+    /// A printer for programs, to which text is JSON lines.
+    pub(crate) fn for_programs(global: &Global) -> Self {
+        let printer = Self::new(global);
+        let format = if printer.format == Format::Text { Format::Jsonl } else { printer.format };
+        Self { format, ..printer }
+    }
+
     pub(crate) fn format(&self) -> Format {
         self.format
     }

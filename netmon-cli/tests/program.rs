@@ -162,6 +162,7 @@ fn help_is_stable_at_every_level() {
         "listeners",
         "interfaces",
         "pps",
+        "top",
         "doctor",
         "record",
         "completions",
@@ -685,6 +686,7 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli-record.1",
             "netmon-cli-sockets.1",
             "netmon-cli-summary.1",
+            "netmon-cli-top.1",
             "netmon-cli.1"
         ]
     );

@@ -7,6 +7,7 @@ mod drops;
 mod insights;
 mod listings;
 mod patterns;
+mod top;
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -18,6 +19,7 @@ pub use insights::InsightsRequest;
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
 pub use patterns::PatternsRequest;
 use serde::{Deserialize, Serialize};
+pub use top::TopRequest;
 
 use crate::{
     error::{Error, Result},

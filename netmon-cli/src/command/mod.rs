@@ -4,7 +4,7 @@ mod again;
 mod connections;
 mod manual;
 mod pps;
-mod reconnect;
+pub(crate) mod reconnect;
 
 use std::process::ExitCode;
 
@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Drops(request) => connections::drops(global, request),
         Command::Sockets(request) => connections::sockets(global, request),
         Command::Listeners(request) => connections::listeners(global, request),
+        Command::Top(arguments) => crate::top::run(global, arguments),
         Command::Doctor => run_doctor(global),
         Command::Record(record) => run_record(global, record),
         Command::Completions { shell } => manual::completions(*shell),
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Ctrl-C and SIGTERM end what is being measured; the guards then detach and the program ends in order.
-fn cancelled_by_signals() -> Cancel {
+pub(crate) fn cancelled_by_signals() -> Cancel {
     let cancel = Cancel::new();
     let on_signal = cancel.clone();
     if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {

@@ -6,10 +6,10 @@ use netmon_core::{Cancel, Error, ErrorKind, Result};
 
 use crate::output;
 
-const EVERY: Duration = Duration::from_millis(500);
+pub(crate) const EVERY: Duration = Duration::from_millis(500);
 
 /// Whether this error means that the daemon is gone, and may come back.
-pub(super) fn is_gone(error: &Error) -> bool {
+pub(crate) fn is_gone(error: &Error) -> bool {
     error.kind() == ErrorKind::Unreachable
 }
 
@@ -17,7 +17,7 @@ pub(super) fn is_gone(error: &Error) -> bool {
 ///
 /// # Errors
 /// [`Error::Cancelled`], and whatever the daemon says when it is back.
-pub(super) fn begin_again<T>(gone: &Error, cancel: &Cancel, begin: impl Fn() -> Result<T>) -> Result<T> {
+pub(crate) fn begin_again<T>(gone: &Error, cancel: &Cancel, begin: impl Fn() -> Result<T>) -> Result<T> {
     output::note(&format!("{gone}; waiting for it, Ctrl-C ends this"));
     loop {
         if !cancel.sleep_until(Instant::now() + EVERY) {

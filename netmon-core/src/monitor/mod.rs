@@ -15,6 +15,7 @@ mod rates;
 mod record;
 mod sockets;
 mod summary;
+pub mod top;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -42,13 +43,14 @@ pub use summary::{
     BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, OtherSummary, ProcessSummary,
     SummaryAnswer,
 };
+pub use top::TopWatch;
 
 use crate::{
     control::Control,
     error::Result,
     request::{
         ConnectionsRequest, DiagnoseRequest, Directions, DropsRequest, PatternsRequest, RateRequest,
-        SocketsRequest, SummaryRequest,
+        SocketsRequest, SummaryRequest, TopRequest,
     },
     source::{
         Evaluated, Question, Source,
@@ -256,6 +258,16 @@ impl Monitor {
     /// [`Error::InvalidRequest`](crate::Error::InvalidRequest).
     pub fn watch_connections(&self, request: &ConnectionsRequest) -> Result<ConnectionWatch> {
         ConnectionWatch::begin(Arc::clone(&self.source), request)
+    }
+
+    /// What goes on, sample after sample, for a live view. Observes while the returned watch lives; see
+    /// [`TopWatch::next_interval`].
+    ///
+    /// # Errors
+    /// [`Error::WindowOutOfRange`](crate::Error::WindowOutOfRange), [`Error::Filter`](crate::Error::Filter),
+    /// [`Error::Kernel`](crate::Error::Kernel).
+    pub fn watch_top(&self, request: &TopRequest) -> Result<TopWatch> {
+        TopWatch::begin(Arc::clone(&self.source), request)
     }
 
     /// What the connections of a window come to, by process, destination and error; about which time, as for

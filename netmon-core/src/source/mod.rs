@@ -123,6 +123,15 @@ pub trait Source: Send + Sync {
         Err(self.without("connections"))
     }
 
+    /// When the counters of open connections were last read that [`Source::connections`] tells of at this moment. A live
+    /// source reads them when it is asked; a recording holds them from time to time.
+    ///
+    /// # Errors
+    /// None that a caller could mend.
+    fn counted(&self, at: &Moment) -> Result<Moment> {
+        Ok(*at)
+    }
+
     /// Sums over all connections that ended since somebody observes; zero where nobody does. Cheap.
     ///
     /// # Errors

@@ -337,6 +337,14 @@ impl Source for ReplaySource {
         Ok(self.recorded()?.observed(since))
     }
 
+    fn counted(&self, at: &Moment) -> Result<Moment> {
+        Ok(self
+            .connections
+            .as_ref()
+            .and_then(|recorded| recorded.counted(at))
+            .unwrap_or_else(|| self.first().at))
+    }
+
     fn totals(&self) -> Result<ConnectionTotals> {
         Ok(self.recorded()?.totals())
     }

@@ -130,6 +130,10 @@ impl Source for ScopedSource {
         Ok(observed)
     }
 
+    fn counted(&self, at: &Moment) -> Result<Moment> {
+        self.inner.counted(at)
+    }
+
     fn totals(&self) -> Result<ConnectionTotals> {
         // How many there were, but not whose and where to.
         self.inner.totals()

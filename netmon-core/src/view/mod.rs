@@ -1,11 +1,13 @@
 //! How answers look: one table that every front end prints, and one way to write numbers.
 
 mod connection_lines;
+mod graph;
 mod rate_lines;
 mod sparkline;
 pub mod units;
 
 pub use connection_lines::ConnectionLines;
+pub use graph::{MirroredGraph, mirrored_graph};
 pub use rate_lines::RateLines;
 pub use sparkline::sparkline;
 

@@ -44,6 +44,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/start", post(|d, j: Json<Nothing>| read(d, j, |source, _| source.start())))
         .route("/interfaces", post(|d, j: Json<AtRequest>| read(d, j, |source, r| source.interfaces(&r.at))))
         .route("/hooks", post(|d, j: Json<Nothing>| read(d, j, |source, _| source.hooks())))
+        .route("/counted", post(|d, j: Json<AtRequest>| read(d, j, |source, r| source.counted(&r.at))))
         .route("/totals", post(|d, j: Json<Nothing>| read(d, j, |source, _| source.totals())))
         .route("/leftovers", post(|d, j: Json<Nothing>| read(d, j, |source, _| source.leftovers())))
         .route(

@@ -422,6 +422,14 @@ impl Source for RemoteSource {
         Err(self.unreachable("it ended in the middle of an answer"))
     }
 
+    fn counted(&self, at: &Moment) -> Result<Moment> {
+        // A daemon that lives reads them when it is asked.
+        if self.describe().kind != *"replay" {
+            return Ok(*at);
+        }
+        self.fact("counted", &AtRequest { at: *at })
+    }
+
     fn totals(&self) -> Result<ConnectionTotals> {
         self.fact("totals", &Nothing {})
     }

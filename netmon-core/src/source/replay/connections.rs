@@ -153,6 +153,11 @@ impl Connections {
         self.sockets_before(at.boot_ns).or_else(|| self.sockets.first())
     }
 
+    /// When the counters of open connections were last read, up to this moment.
+    pub(super) fn counted(&self, at: &Moment) -> Option<Moment> {
+        self.sockets_before(at.boot_ns).map(|snapshot| snapshot.at)
+    }
+
     fn sockets_before(&self, ns: u64) -> Option<&SocketSnapshot> {
         let after = self.sockets.partition_point(|snapshot| snapshot.at.boot_ns <= ns);
         after.checked_sub(1).map(|index| &self.sockets[index])
