@@ -1,13 +1,13 @@
 //! The command line.
 #![allow(clippy::doc_markdown, reason = "this is the text of --help, which shows backticks as they are")]
 
-use std::{num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, HookChoice, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
-        parse_duration,
+        ConnectionsRequest, HookChoice, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
+        SummaryRequest, parse_duration,
     },
     source::SourceChoice,
 };
@@ -15,10 +15,12 @@ use netmon_core::{
 const EXIT_CODES: &str = "\
 Exit status:
   0  answered
-  1  doctor found something missing
+  1  doctor found something missing; a connection matches what run --fail-on names
   2  a mistake on the command line
   3  not permitted, or the source cannot be read
-  4  no such interface";
+  4  no such interface
+run ends with the status of its command: 128 and the signal's number where one ended it, 126 where it cannot be started,
+127 where there is none of that name.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +29,7 @@ Examples:
   netmon-cli summary --process curl --since 60s
   netmon-cli listeners                        who waits for connections
   netmon-cli pps --iface eth0 --watch         packets per second of eth0, again and again
+  netmon-cli run -- make test                 what a command does on the network
   netmon-cli doctor                           what works here, and what would fix the rest
   netmon-cli record today.jsonl               write a recording, and ask it later:
   netmon-cli --source replay:today.jsonl connections -o json";
@@ -116,8 +119,13 @@ impl Color {
 
     /// Whether stdout gets colours.
     pub(crate) fn wanted(self) -> bool {
+        self.wanted_on(&std::io::stdout())
+    }
+
+    /// Whether this stream gets colours.
+    pub(crate) fn wanted_on(self, stream: &impl anstream::stream::RawStream) -> bool {
         match self {
-            Self::Auto => anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never,
+            Self::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
             Self::Always => true,
             Self::Never => false,
         }
@@ -190,6 +198,23 @@ Examples:
   netmon-cli listeners --protocol tcp -o csv"
     )]
     Listeners(Box<SocketsRequest>),
+
+    /// Run a command, and end with what it did on the network
+    ///
+    /// Its destinations, bytes, failures and times to connect, with those of all processes that it starts: also of those
+    /// that live a millisecond, or outlive their parents. As root the command gets a control group of its own, which tells
+    /// exactly; otherwise its processes are told by their descent, and the report says what that can miss.
+    ///
+    /// The command has this terminal, and its status is the status of netmon-cli. The report in text goes to stderr, so
+    /// that stdout is the command's. A report as json, jsonl or csv is stdout, and what the command writes to its stdout
+    /// goes to stderr then. With --report it goes to the file, and both are the command's.
+    #[command(after_help = "\
+Examples:
+  netmon-cli run -- curl -s https://example.com
+  netmon-cli run --fail-on failed -- make test                     status 1 if a connection failed
+  netmon-cli run --fail-on 'not remote in 127.0.0.0/8' -- ./build  nothing but this host may be talked to
+  netmon-cli run -o json --report network.json -- npm install")]
+    Run(Box<RunArguments>),
 
     /// Interfaces with state, addresses, counters and rates
     #[command(after_help = "\
@@ -284,6 +309,18 @@ pub(crate) struct ConnectionsArguments {
     /// same as jsonl
     #[arg(long, short, conflicts_with_all = ["since", "window", "sort", "reverse", "cursor"])]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) request: RunRequest,
+    /// Write the report to this file, which is replaced if it exists
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -21,9 +21,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
     CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, InterfacesAnswer, ListenersAnswer,
-    Monitor, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
+    Monitor, PatternsAnswer, Rate, RatesAnswer, RunAnswer, RunWatch, SocketsAnswer, SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+    ConnectionFilter, ConnectionsRequest, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
+    SummaryRequest,
 };
 pub use source::Source;

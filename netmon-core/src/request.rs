@@ -3,12 +3,14 @@
 mod connections;
 mod listings;
 mod patterns;
+mod run;
 
 use std::{fmt, str::FromStr, time::Duration};
 
 pub use connections::{ConnectionFilter, DirectionChoice};
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
 pub use patterns::PatternsRequest;
+pub use run::RunRequest;
 use serde::{Deserialize, Serialize};
 
 use crate::{

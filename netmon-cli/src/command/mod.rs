@@ -5,6 +5,7 @@ mod connections;
 mod manual;
 mod pps;
 mod reconnect;
+mod run;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Patterns(request) => connections::patterns(global, request),
         Command::Sockets(request) => connections::sockets(global, request),
         Command::Listeners(request) => connections::listeners(global, request),
+        Command::Run(command) => run::run(global, command),
         Command::Doctor => run_doctor(global),
         Command::Record(record) => run_record(global, record),
         Command::Completions { shell } => manual::completions(*shell),

@@ -9,6 +9,7 @@ mod page;
 pub mod patterns;
 mod rates;
 mod record;
+mod run;
 mod sockets;
 mod summary;
 
@@ -29,6 +30,9 @@ pub use rates::{
 };
 pub(crate) use rates::{choose, count_all};
 pub use record::RecordAnswer;
+pub use run::{
+    ConnectLatency, Exit, FailOn, Membership, MembershipKind, RunAnswer, RunProfile, RunWatch,
+};
 pub use sockets::{Backlog, Listener, ListenersAnswer, Socket, SocketsAnswer};
 pub use summary::{
     BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, ProcessSummary, SummaryAnswer,
@@ -37,7 +41,9 @@ pub use summary::{
 use crate::{
     control::Control,
     error::Result,
-    request::{ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest},
+    request::{
+        ConnectionsRequest, Directions, PatternsRequest, RateRequest, RunRequest, SocketsRequest, SummaryRequest,
+    },
     source::{
         Evaluated, Question, Source,
         live::LiveSource,
@@ -229,6 +235,30 @@ impl Monitor {
             Some(Evaluated::Summary(answer)) => Ok(*answer),
             _ => summary::summary(&*self.source, request, control),
         }
+    }
+
+    /// Observes a command that the caller starts by the returned watch: its connections, and those of all that it starts,
+    /// however short they live and whoever their parent is by then. See [`RunWatch`] for the order of calls.
+    ///
+    /// Where this process may make control groups the command gets one of its own; elsewhere descent tells who belongs
+    /// to it, and coverage says what that can miss.
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// # use netmon_core::{Monitor, RunRequest};
+    /// let monitor = Monitor::live()?;
+    /// let mut watch = monitor.watch_run(&RunRequest::default())?;
+    /// let mut child = watch.start(Command::new("curl").arg("https://example.com")).expect("curl");
+    /// let status = child.wait().expect("its status");
+    /// println!("{}", watch.finish(status)?);
+    /// # Ok::<(), netmon_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a recording, [`Error::Filter`](crate::Error::Filter),
+    /// and as [`Monitor::connections`].
+    pub fn watch_run(&self, request: &RunRequest) -> Result<RunWatch> {
+        RunWatch::begin(Arc::clone(&self.source), request)
     }
 
     /// All sockets of the Internet protocols now, with the processes that hold them.

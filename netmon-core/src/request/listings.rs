@@ -212,7 +212,7 @@ pub(super) fn check_times(since: Option<Duration>, window: Duration) -> Result<(
     check_window(window, LONGEST_WINDOW)
 }
 
-fn check_limit(limit: Option<u64>) -> Result<()> {
+pub(super) fn check_limit(limit: Option<u64>) -> Result<()> {
     match limit {
         Some(0) => Err(Error::InvalidRequest("a limit of 0 rows leaves nothing to show".to_owned())),
         _ => Ok(()),

@@ -7,6 +7,7 @@ mod flow;
 #[cfg(feature = "bpf")]
 mod hooks;
 mod netlink;
+pub(crate) mod offspring;
 #[cfg_attr(
     not(feature = "bpf"),
     allow(dead_code, reason = "half of it names those whom BPF records tell of")
@@ -80,7 +81,7 @@ impl LiveSource {
         netlink::check()?;
         let mut description = SourceDescription::new(
             "live",
-            read_sysctl("/proc/sys/kernel/hostname"),
+            host_name(),
             read_sysctl("/proc/sys/kernel/osrelease"),
         );
         description.observer_pid = Some(std::process::id());
@@ -120,6 +121,11 @@ impl LiveSource {
 
 /// What is told of the past where nobody says how much. Who observes for weeks is not asked about weeks.
 const DEFAULT_PAST: Duration = Duration::from_secs(60);
+
+/// The name of this host.
+pub(crate) fn host_name() -> CleanText {
+    read_sysctl("/proc/sys/kernel/hostname")
+}
 
 fn read_sysctl(path: &str) -> CleanText {
     match std::fs::read(path) {
