@@ -6,7 +6,7 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, HookChoice, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
+        ConnectionsRequest, DiffRequest, HookChoice, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
         SummaryRequest, parse_duration,
     },
     source::SourceChoice,
@@ -30,6 +30,7 @@ Examples:
   netmon-cli listeners                        who waits for connections
   netmon-cli pps --iface eth0 --watch         packets per second of eth0, again and again
   netmon-cli run -- make test                 what a command does on the network
+  netmon-cli diff --since 5m                  what is new, gone or otherwise than before
   netmon-cli doctor                           what works here, and what would fix the rest
   netmon-cli record today.jsonl               write a recording, and ask it later:
   netmon-cli --source replay:today.jsonl connections -o json";
@@ -216,6 +217,23 @@ Examples:
   netmon-cli run -o json --report network.json -- npm install")]
     Run(Box<RunArguments>),
 
+    /// What differs between two times, or two recordings
+    ///
+    /// New and gone destinations, listeners, processes and failures, and rates that changed by a factor. Where something
+    /// recorded, --since compares the last time with as long a time before it; otherwise two windows are observed, one
+    /// after the other. Processes are compared by name.
+    #[command(
+        mut_arg("limit", most_rows_in_text),
+        after_help = "\
+Examples:
+  netmon-cli diff --since 5m                                    the last five minutes with the five before
+  netmon-cli diff --window 10s                                  the next ten seconds with the ten after
+  netmon-cli diff --before replay:a.jsonl --after replay:b.jsonl
+  netmon-cli diff --before replay:yesterday.jsonl --since 1h    the last hour of each
+  netmon-cli diff --since 1m --factor 1.5 --least-bytes 100000"
+    )]
+    Diff(Box<DiffArguments>),
+
     /// Interfaces with state, addresses, counters and rates
     #[command(after_help = "\
 Examples:
@@ -321,6 +339,18 @@ pub(crate) struct RunArguments {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArguments {
+    #[command(flatten)]
+    pub(crate) request: DiffRequest,
+    /// The source of the time before, written as for --source [default: the same source]
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) before: Option<SourceChoice>,
+    /// The source of the time after [default: that of --source]
+    #[arg(long, value_name = "SOURCE", requires = "before")]
+    pub(crate) after: Option<SourceChoice>,
 }
 
 #[derive(Debug, Args)]

@@ -20,11 +20,12 @@ pub use control::{Cancel, Control, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
-    CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, InterfacesAnswer, ListenersAnswer,
+    CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, DiffAnswer, InterfacesAnswer,
+    ListenersAnswer,
     Monitor, PatternsAnswer, Rate, RatesAnswer, RunAnswer, RunWatch, SocketsAnswer, SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
+    ConnectionFilter, ConnectionsRequest, DiffRequest, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
     SummaryRequest,
 };
 pub use source::Source;

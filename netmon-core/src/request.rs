@@ -1,6 +1,7 @@
 //! Requests: what can be asked, declared once for the library, the command line, HTTP and MCP.
 
 mod connections;
+mod diff;
 mod listings;
 mod patterns;
 mod run;
@@ -8,6 +9,7 @@ mod run;
 use std::{fmt, str::FromStr, time::Duration};
 
 pub use connections::{ConnectionFilter, DirectionChoice};
+pub use diff::DiffRequest;
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
 pub use patterns::PatternsRequest;
 pub use run::RunRequest;

@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Sockets(request) => connections::sockets(global, request),
         Command::Listeners(request) => connections::listeners(global, request),
         Command::Run(command) => run::run(global, command),
+        Command::Diff(diff) => connections::diff(global, diff),
         Command::Doctor => run_doctor(global),
         Command::Record(record) => run_record(global, record),
         Command::Completions { shell } => manual::completions(*shell),

@@ -3,6 +3,7 @@
 mod capabilities;
 mod connection;
 mod connections;
+mod diff;
 mod interfaces;
 mod observe;
 mod page;
@@ -23,6 +24,9 @@ pub use connection::{
 pub use connections::{
     AttributionCounts, ConnectionWatch, ConnectionsAnswer, SelectedConnections, StateCounts,
 };
+pub use diff::{
+    Amount, Destinations, DiffAnswer, DiffSide, DiffThresholds, Difference, DifferenceCount, DifferenceKind,
+};
 pub use interfaces::{Interface, InterfacesAnswer};
 pub use patterns::PatternsAnswer;
 pub use rates::{
@@ -42,7 +46,7 @@ use crate::{
     control::Control,
     error::Result,
     request::{
-        ConnectionsRequest, Directions, PatternsRequest, RateRequest, RunRequest, SocketsRequest, SummaryRequest,
+        ConnectionsRequest, DiffRequest, Directions, PatternsRequest, RateRequest, RunRequest, SocketsRequest, SummaryRequest,
     },
     source::{
         Evaluated, Question, Source,
@@ -259,6 +263,41 @@ impl Monitor {
     /// and as [`Monitor::connections`].
     pub fn watch_run(&self, request: &RunRequest) -> Result<RunWatch> {
         RunWatch::begin(Arc::clone(&self.source), request)
+    }
+
+    /// What differs between two times: the last `since` and as long before it, where something recorded; else the next
+    /// `window` and the one after it, for which this blocks. New and gone destinations, listeners, processes and failures,
+    /// and rates that changed by more than the request's thresholds.
+    ///
+    /// # Errors
+    /// As [`Monitor::connections`]; [`Error::InvalidRequest`](crate::Error::InvalidRequest) where `since` is asked for and
+    /// nothing was recorded before.
+    ///
+    /// ```
+    /// # use netmon_core::{Control, DiffRequest, Monitor};
+    /// let monitor = Monitor::replay("recordings/demo.jsonl")?;
+    /// let mut request = DiffRequest::default();
+    /// request.since = Some(std::time::Duration::from_secs(10));
+    /// let answer = monitor.diff(&request, &Control::default())?;
+    /// println!("{answer}");
+    /// assert_eq!(answer.total as usize, answer.differences.len());
+    /// # Ok::<(), netmon_core::Error>(())
+    /// ```
+    pub fn diff(&self, request: &DiffRequest, control: &Control<'_>) -> Result<DiffAnswer> {
+        diff::of_one(&*self.source, request, control)
+    }
+
+    /// The same of two sources, such as two recordings: what this one tells, compared with what `before` does.
+    ///
+    /// # Errors
+    /// As [`Monitor::connections`].
+    pub fn diff_from(
+        &self,
+        before: &Self,
+        request: &DiffRequest,
+        control: &Control<'_>,
+    ) -> Result<DiffAnswer> {
+        diff::of_two(&*before.source, &*self.source, request, control)
     }
 
     /// All sockets of the Internet protocols now, with the processes that hold them.
