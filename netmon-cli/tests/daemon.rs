@@ -1,64 +1,16 @@
 //! The command line through a real daemon that serves the demo recording.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod support;
+
 use std::{
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    process::{Command, Output, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use support::{CLI, DEMO, Daemon};
 use test_tag::tag;
-
-const CLI: &str = env!("CARGO_BIN_EXE_netmon-cli");
-const DEMO: &str = concat!("replay:", env!("CARGO_MANIFEST_DIR"), "/../netmon-core/recordings/demo.jsonl");
-
-/// The daemon's program, built where this one was.
-fn netmond() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let directory = Path::new(CLI).parent().unwrap();
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "netmon-daemon", "--target-dir"]);
-        build.arg(directory.parent().unwrap());
-        if directory.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
-        directory.join("netmond")
-    })
-}
-
-struct Daemon(Child);
-
-impl Daemon {
-    /// A daemon that listens on this socket already.
-    fn on(socket: &Path, source: &str) -> Self {
-        let mut process = Command::new(netmond())
-            .arg("--socket")
-            .arg(socket)
-            .args(["--source", source])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains("ready")));
-        Self(process)
-    }
-
-    fn kill(&mut self) {
-        kill_process(Pid::from_child(&self.0), Signal::KILL).unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn run(source: &str, arguments: &[&str]) -> Output {
     Command::new(CLI).args(["--source", source]).args(arguments).env("COLUMNS", "120").output().unwrap()

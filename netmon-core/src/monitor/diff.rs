@@ -165,6 +165,32 @@ impl DifferenceKind {
         }
     }
 
+    /// So many of them.
+    fn counted(self, count: u64) -> String {
+        let plural = match self {
+            Self::NewFailure => "new failures",
+            Self::Failures => "changes of failures",
+            Self::NewDestination => "new destinations",
+            Self::GoneDestination => "gone destinations",
+            Self::NewListener => "new listeners",
+            Self::GoneListener => "gone listeners",
+            Self::NewProcess => "new processes",
+            Self::GoneProcess => "gone processes",
+            Self::GoneFailure => "gone failures",
+            Self::Opened => "rates of connections",
+            Self::BytesSent => "rates of bytes sent",
+            Self::BytesReceived => "rates of bytes received",
+        };
+        let singular = match self {
+            Self::Failures => "change of failures",
+            Self::Opened => "rate of connections",
+            Self::BytesSent => "rate of bytes sent",
+            Self::BytesReceived => "rate of bytes received",
+            _ => self.in_words(),
+        };
+        format!("{} {}", units::count(count), if count == 1 { singular } else { plural })
+    }
+
     fn is_of_bytes(self) -> bool {
         matches!(self, Self::BytesSent | Self::BytesReceived)
     }
@@ -837,7 +863,7 @@ impl fmt::Display for DiffAnswer {
             let words: Vec<String> = self
                 .by_kind
                 .iter()
-                .map(|DifferenceCount { kind, count }| format!("{} {}", units::count(*count), kind.in_words()))
+                .map(|DifferenceCount { kind, count }| kind.counted(*count))
                 .collect();
             write!(f, "{}: {}", units::counted(*total, "difference"), words.join(", "))?;
             if (self.differences.len() as u64) < *total {
