@@ -126,11 +126,11 @@ fn what_still_runs_after_the_command_is_told_and_left_alone() {
     let netns = Netns::create();
     let (_listener, address) = listener(&netns);
     let script = format!(
-        "'{}' connect --hold {address} >held 2>&1 <&0 & while ! grep -q ready held; do sleep 0.02; done",
+        "'{}' connect --hold {address} >held 2>&1 <&3 & while ! grep -q ready held; do sleep 0.02; done",
         workload::program().display()
     );
     let directory = tempfile::tempdir().unwrap();
-    let script = format!("cd '{}'; exec 0<>fifo; {script}", directory.path().display());
+    let script = format!("cd '{}'; exec 3<>fifo; {script}", directory.path().display());
     let fifo = directory.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let profile = Profile::of(&mut netmon(&netns, &[], &["sh", "-c", &script]));
