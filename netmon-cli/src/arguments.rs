@@ -6,8 +6,8 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     request::{
-        ConnectionsRequest, DiffRequest, HookChoice, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
-        SummaryRequest, parse_duration,
+        ConnectionsRequest, DiffRequest, HookChoice, PatternsRequest, RateRequest, RunRequest,
+        SocketsRequest, SummaryRequest, parse_duration,
     },
     source::SourceChoice,
 };
@@ -19,8 +19,8 @@ Exit status:
   2  a mistake on the command line
   3  not permitted, or the source cannot be read
   4  no such interface
-run ends with the status of its command: 128 and the signal's number where one ended it, 126 where it cannot be started,
-127 where there is none of that name.";
+run ends with the status of its command: 128 and the signal's number where one ended it, 126 where
+it cannot be started, 127 where there is none of that name.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -212,8 +212,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   netmon-cli run -- curl -s https://example.com
-  netmon-cli run --fail-on failed -- make test                     status 1 if a connection failed
-  netmon-cli run --fail-on 'not remote in 127.0.0.0/8' -- ./build  nothing but this host may be talked to
+  netmon-cli run --fail-on failed -- make test    status 1 if a connection failed
+  netmon-cli run --fail-on 'not remote in 127.0.0.0/8' -- ./build    or if it left this host
   netmon-cli run -o json --report network.json -- npm install")]
     Run(Box<RunArguments>),
 
@@ -226,8 +226,8 @@ Examples:
         mut_arg("limit", most_rows_in_text),
         after_help = "\
 Examples:
-  netmon-cli diff --since 5m                                    the last five minutes with the five before
-  netmon-cli diff --window 10s                                  the next ten seconds with the ten after
+  netmon-cli diff --since 5m      the last five minutes with the five before
+  netmon-cli diff --window 10s    the next ten seconds with the ten after
   netmon-cli diff --before replay:a.jsonl --after replay:b.jsonl
   netmon-cli diff --before replay:yesterday.jsonl --since 1h    the last hour of each
   netmon-cli diff --since 1m --factor 1.5 --least-bytes 100000"

@@ -89,7 +89,12 @@ impl Printer {
 }
 
 /// An answer that elsewhere than stdout is for people or machines.
-pub(crate) fn report<A: Answer>(mut out: impl Write, global: &Global, layout: Layout, answer: &A) -> io::Result<()> {
+pub(crate) fn report<A: Answer>(
+    mut out: impl Write,
+    global: &Global,
+    layout: Layout,
+    answer: &A,
+) -> io::Result<()> {
     whole(&mut out, global.output, answer, layout, None)
 }
 

@@ -149,10 +149,10 @@ fn what_still_runs_after_the_command_is_told_and_left_alone() {
 fn a_connection_that_must_not_be_is_status_1_and_listed() {
     let netns = Netns::create();
     let (_listener, address) = listener(&netns);
-    let script = format!("'{0}' connect {address}; '{0}' outcome refused v4; exit 5", workload::program().display());
-    let ask = |fail_on: &str| {
-        Profile::of(&mut netmon(&netns, &["--fail-on", fail_on], &["sh", "-c", &script]))
-    };
+    let script =
+        format!("'{0}' connect {address}; '{0}' outcome refused v4; exit 5", workload::program().display());
+    let ask =
+        |fail_on: &str| Profile::of(&mut netmon(&netns, &["--fail-on", fail_on], &["sh", "-c", &script]));
 
     let profile = ask("failed");
     assert_eq!(profile.status, 1);
@@ -197,7 +197,8 @@ fn through_the_daemon_another_users_command_has_its_profile_by_descent() {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let socket = directory.path().join("sock");
     let _daemon = Daemon::on(&socket, "live");
-    let (cli, program) = (copy(Path::new(CLI), directory.path()), copy(&workload::program(), directory.path()));
+    let (cli, program) =
+        (copy(Path::new(CLI), directory.path()), copy(&workload::program(), directory.path()));
     let netns = Netns::create();
     let (_listener, address) = listener(&netns);
     let as_nobody = |words: &[&str]| {

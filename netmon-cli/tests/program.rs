@@ -665,9 +665,13 @@ fn a_run_ends_as_its_command_ends() {
 
 #[test]
 fn a_report_for_machines_is_never_mixed_with_what_the_command_says() {
-    let output = run(&["--source", "live", "-o", "json", "run", "--", "sh", "-c", "echo said; echo wrong >&2"]);
+    let output =
+        run(&["--source", "live", "-o", "json", "run", "--", "sh", "-c", "echo said; echo wrong >&2"]);
     let profile = json(&output);
-    assert_eq!((&profile["command"], &profile["exit"]["status"]), (&"sh -c echo said; echo wrong >&2".into(), &0.into()));
+    assert_eq!(
+        (&profile["command"], &profile["exit"]["status"]),
+        (&"sh -c echo said; echo wrong >&2".into(), &0.into())
+    );
     assert_eq!(String::from_utf8_lossy(&output.stderr), "said\nwrong\n");
 
     let directory = tempfile::tempdir().unwrap();
@@ -675,7 +679,8 @@ fn a_report_for_machines_is_never_mixed_with_what_the_command_says() {
     let file = report.to_str().unwrap();
     let output = run(&["--source", "live", "run", "-o", "jsonl", "--report", file, "--", "echo", "said"]);
     assert_eq!((stdout(&output).as_str(), output.stderr.as_slice()), ("said\n", &b""[..]));
-    let end: Value = serde_json::from_str(fs::read_to_string(&report).unwrap().lines().last().unwrap()).unwrap();
+    let end: Value =
+        serde_json::from_str(fs::read_to_string(&report).unwrap().lines().last().unwrap()).unwrap();
     assert_eq!(end["type"], "end");
 
     let output = run(&["--source", "live", "run", "--report", "/nonexistent/report", "--", "echo", "said"]);

@@ -21,11 +21,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
     CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, DiffAnswer, InterfacesAnswer,
-    ListenersAnswer,
-    Monitor, PatternsAnswer, Rate, RatesAnswer, RunAnswer, RunWatch, SocketsAnswer, SummaryAnswer,
+    ListenersAnswer, Monitor, PatternsAnswer, Rate, RatesAnswer, RunAnswer, RunWatch, SocketsAnswer,
+    SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, DiffRequest, PatternsRequest, RateRequest, RunRequest, SocketsRequest,
-    SummaryRequest,
+    ConnectionFilter, ConnectionsRequest, DiffRequest, PatternsRequest, RateRequest, RunRequest,
+    SocketsRequest, SummaryRequest,
 };
 pub use source::Source;

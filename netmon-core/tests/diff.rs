@@ -6,8 +6,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use netmon_core::{
     Answer as _, Control, DiffAnswer, DiffRequest, Error, Filter, Monitor, Result, Source,
     fact::{
-        BootTime, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Direction, HookStatus,
-        InterfaceSnapshot, Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot, Traffic,
+        BootTime, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Direction,
+        HookStatus, InterfaceSnapshot, Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot,
+        Traffic,
     },
     monitor::{Destinations, Difference, DifferenceKind},
     request::HookChoice,
@@ -184,7 +185,8 @@ fn what_came_and_went_is_told_and_what_stayed_is_not() {
 fn a_rate_is_told_when_it_changed_by_the_factor_and_there_is_enough_of_it() {
     let many = |from: u64, count: u64, process: &str, second: u64| {
         let place = format!("192.0.2.{}:80", process.len());
-        (0..count).map(move |index| connection(from + index, &process_name(&place), &place, second, second + 1))
+        (0..count)
+            .map(move |index| connection(from + index, &process_name(&place), &place, second, second + 1))
     };
     fn process_name(place: &str) -> String {
         format!("to-{place}")
@@ -254,8 +256,8 @@ fn what_goes_over_a_lasting_connection_is_split_at_the_middle_to_the_byte() {
 
 #[test]
 fn a_scan_is_one_difference() {
-    let scan = (1..=40)
-        .map(|port| refused(connection(100 + port, "probe", &format!("192.0.2.9:{port}"), 60, 60)));
+    let scan =
+        (1..=40).map(|port| refused(connection(100 + port, "probe", &format!("192.0.2.9:{port}"), 60, 60)));
     let steady = [10, 60].map(|second| connection(second, "curl", "192.0.2.1:443", second, second + 1));
     let answer = diff(World::new(scan.chain(steady)), &last(50));
 
@@ -287,14 +289,13 @@ fn a_source_compared_with_itself_shows_nothing() {
 
 #[test]
 fn what_cannot_be_compared_is_said() {
-    let unrecorded = World {
-        recorder: Recorder::default(),
-        open: Vec::new(),
-        listeners: Vec::new(),
-        knows_past: true,
-    };
+    let unrecorded =
+        World { recorder: Recorder::default(), open: Vec::new(), listeners: Vec::new(), knows_past: true };
     let error = Monitor::new(unrecorded).diff(&last(10), &Control::default()).unwrap_err();
-    assert!(error.to_string().starts_with("nothing was recording, so that no past can be compared"), "{error}");
+    assert!(
+        error.to_string().starts_with("nothing was recording, so that no past can be compared"),
+        "{error}"
+    );
 
     let error = Monitor::new(World::new([])).diff(&last(99), &Control::default()).unwrap_err();
     assert_eq!(
@@ -318,9 +319,9 @@ fn what_cannot_be_compared_is_said() {
 
 #[test]
 fn a_limit_leaves_rows_out_and_says_so() {
-    let world = World::new((1..=4).map(|host| {
-        connection(host, &format!("p{host}"), &format!("192.0.2.{host}:443"), 60, 61)
-    }));
+    let world = World::new(
+        (1..=4).map(|host| connection(host, &format!("p{host}"), &format!("192.0.2.{host}:443"), 60, 61)),
+    );
     let mut request = last(50);
     request.limit = Some(3);
     let answer = diff(world, &request);

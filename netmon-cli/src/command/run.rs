@@ -59,7 +59,9 @@ pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<ExitCode,
         Ok(answer)
     });
     match report {
-        Ok(answer) if answer.fail_on.as_ref().is_some_and(|fail_on| fail_on.matched > 0) => Ok(ExitCode::FAILURE),
+        Ok(answer) if answer.fail_on.as_ref().is_some_and(|fail_on| fail_on.matched > 0) => {
+            Ok(ExitCode::FAILURE)
+        }
         Ok(answer) => Ok(ExitCode::from(answer.exit.code())),
         Err(failure) if status.success() => Err(failure),
         // The command has failed for a reason of its own, of which its status tells.

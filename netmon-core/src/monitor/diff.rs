@@ -20,8 +20,8 @@ use crate::{
     control::Control,
     error::{Error, Result},
     fact::{
-        ConnectionDirection, ConnectionError, ConnectionFact, ConnectionId, ConnectionState, Moment, Observed,
-        Protocol, Traffic,
+        ConnectionDirection, ConnectionError, ConnectionFact, ConnectionId, ConnectionState, Moment,
+        Observed, Protocol, Traffic,
     },
     request::DiffRequest,
     source::{Observation, Source, SourceDescription, Span},
@@ -285,7 +285,11 @@ impl Amount {
 }
 
 /// Two times of one source; see [`Monitor::diff`](crate::Monitor::diff).
-pub(super) fn of_one(source: &dyn Source, request: &DiffRequest, control: &Control<'_>) -> Result<DiffAnswer> {
+pub(super) fn of_one(
+    source: &dyn Source,
+    request: &DiffRequest,
+    control: &Control<'_>,
+) -> Result<DiffAnswer> {
     request.check()?;
     let description = source.describe();
     let scope = Scope::new(&request.filter, &[], source)?;
@@ -363,7 +367,8 @@ impl Times {
 
     fn past(source: &dyn Source, since: Duration) -> Result<Self> {
         let length = |span: &Span| span.to.since(&span.from);
-        let (Some(whole), Some(last)) = (source.observed(Some(since * 2))?, source.observed(Some(since))?) else {
+        let (Some(whole), Some(last)) = (source.observed(Some(since * 2))?, source.observed(Some(since))?)
+        else {
             return Err(Error::InvalidRequest(
                 "nothing was recording, so that no past can be compared; start netmond, compare two recordings with \
                  --before and --after, or the next times with --window"
@@ -415,7 +420,12 @@ impl Times {
 
 /// Both times by two visits: the first tells the counters at the end of the one, which are those at the beginning of the
 /// other, of each connection that was open then.
-fn collect_both(source: &dyn Source, scope: &Scope, before: &mut Facts, after: &mut Facts) -> Result<Observed> {
+fn collect_both(
+    source: &dyn Source,
+    scope: &Scope,
+    before: &mut Facts,
+    after: &mut Facts,
+) -> Result<Observed> {
     let (first, second) = (before.span, after.span);
     let mut lasting: HashMap<ConnectionId, Option<Traffic>> = HashMap::new();
     let observed = source.connections(&second, &scope.filter, &mut |sighting| {
@@ -439,9 +449,9 @@ fn collect_both(source: &dyn Source, scope: &Scope, before: &mut Facts, after: &
                     error: None,
                     ..sighting.fact.clone()
                 };
-                let begun = sighting.before.or_else(|| {
-                    began_after(sighting.fact, &first.from).then(Traffic::default)
-                });
+                let begun = sighting
+                    .before
+                    .or_else(|| began_after(sighting.fact, &first.from).then(Traffic::default));
                 before.add(&lasted, middle.zip(begun).map(|(middle, begun)| middle.since(&begun)));
             }
             None => before.add(sighting.fact, sighting.traffic_within(&first)),
@@ -776,9 +786,12 @@ impl Comparison<'_> {
         };
         for (place, (now, names)) in &after.destinations {
             match before.destinations.get(place) {
-                None => push(place, names, self.difference(DifferenceKind::NewDestination, 0, now.connections)),
+                None => {
+                    push(place, names, self.difference(DifferenceKind::NewDestination, 0, now.connections));
+                }
                 // What is all of one process's is told of the process.
-                Some((_, then_names)) if is_all_of_one(before, then_names) && is_all_of_one(after, names) => {}
+                Some((_, then_names)) if is_all_of_one(before, then_names) && is_all_of_one(after, names) => {
+                }
                 Some((then, then_names)) => {
                     let names = names | then_names;
                     self.rates(then, now).for_each(|difference| push(place, &names, difference));
@@ -860,11 +873,8 @@ impl fmt::Display for DiffAnswer {
                 units::bytes(*least_bytes as f64),
             )?;
         } else {
-            let words: Vec<String> = self
-                .by_kind
-                .iter()
-                .map(|DifferenceCount { kind, count }| kind.counted(*count))
-                .collect();
+            let words: Vec<String> =
+                self.by_kind.iter().map(|DifferenceCount { kind, count }| kind.counted(*count)).collect();
             write!(f, "{}: {}", units::counted(*total, "difference"), words.join(", "))?;
             if (self.differences.len() as u64) < *total {
                 write!(f, "; {} shown", units::count(self.differences.len() as u64))?;
@@ -996,7 +1006,9 @@ impl Row for Difference {
                     .or_else(|| self.remotes.and_then(|remotes| remotes.address)),
             ),
             known(
-                self.remote.map(|remote| remote.port).or_else(|| self.remotes.and_then(|remotes| remotes.port)),
+                self.remote
+                    .map(|remote| remote.port)
+                    .or_else(|| self.remotes.and_then(|remotes| remotes.port)),
             ),
             known(self.remotes.map_or(self.remote.map(|_| 1), |remotes| Some(remotes.count))),
             known(self.local.map(|local| local.address)),

@@ -34,9 +34,7 @@ pub use rates::{
 };
 pub(crate) use rates::{choose, count_all};
 pub use record::RecordAnswer;
-pub use run::{
-    ConnectLatency, Exit, FailOn, Membership, MembershipKind, RunAnswer, RunProfile, RunWatch,
-};
+pub use run::{ConnectLatency, Exit, FailOn, Membership, MembershipKind, RunAnswer, RunProfile, RunWatch};
 pub use sockets::{Backlog, Listener, ListenersAnswer, Socket, SocketsAnswer};
 pub use summary::{
     BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, ProcessSummary, SummaryAnswer,
@@ -46,7 +44,8 @@ use crate::{
     control::Control,
     error::Result,
     request::{
-        ConnectionsRequest, DiffRequest, Directions, PatternsRequest, RateRequest, RunRequest, SocketsRequest, SummaryRequest,
+        ConnectionsRequest, DiffRequest, Directions, PatternsRequest, RateRequest, RunRequest,
+        SocketsRequest, SummaryRequest,
     },
     source::{
         Evaluated, Question, Source,

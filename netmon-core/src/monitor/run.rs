@@ -13,8 +13,8 @@ use super::{
     connection::{BothWays, Connection},
     observe::{self, Watched},
     summary::{
-        DestinationSummary, ErrorSummary, ProcessSummary, Sums, SummaryAnswer, destination_table, error_table,
-        process_table,
+        DestinationSummary, ErrorSummary, ProcessSummary, SummaryAnswer, Sums, destination_table,
+        error_table, process_table,
     },
 };
 use crate::{
@@ -34,6 +34,9 @@ use crate::{
     },
     view::{Cell, Column, Table, units},
 };
+
+/// A connection, and its counters before the command.
+type Seen = (ConnectionFact, Option<Traffic>);
 
 /// How many of the connections that match the filter of a run are listed.
 const MATCHES_LISTED: usize = 100;
@@ -380,12 +383,13 @@ impl RunWatch {
             latencies.extend(fact.connect_latency().filter(|_| fact.protocol == Protocol::Tcp));
         }
         let rows = |wanted: &dyn Fn(&ConnectionFact) -> bool, most: usize| -> Vec<Connection> {
-            let row = |(fact, before): &(ConnectionFact, Option<Traffic>)| {
+            let row = |(fact, before): &Seen| {
                 Connection::new(fact, &span.to, Sighting { fact, before: *before }.traffic_within(&span))
             };
             seen.iter().filter(|(fact, _)| wanted(fact)).take(most).map(row).collect()
         };
-        let most = self.request.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let most =
+            self.request.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let connections = rows(&|_| true, most);
         let fail_on = self.fail_on.as_ref().map(|filter| FailOn {
             filter: filter.to_string(),
@@ -395,8 +399,7 @@ impl RunWatch {
         let watched = Watched::again(span, Vec::new());
         let truncated = connections.len() < seen.len();
         let header = observe::header(self.description.clone(), &watched, observed, truncated);
-        let mut summary =
-            sums.answer(header, String::new(), None, watched.length().as_secs_f64());
+        let mut summary = sums.answer(header, String::new(), None, watched.length().as_secs_f64());
         summary.header.coverage.truncated |= truncated;
         Ok(RunAnswer {
             header: summary.header.clone(),
@@ -412,7 +415,7 @@ impl RunWatch {
     }
 
     /// Whatever may be the command's, and what has no owner.
-    fn seen(&self, span: &Span) -> Result<(Vec<(ConnectionFact, Option<Traffic>)>, Observed)> {
+    fn seen(&self, span: &Span) -> Result<(Vec<Seen>, Observed)> {
         let filter = match &self.group {
             Ok(group) => Filter::parse(&format!("{} or attribution == unknown", group.expression()))?,
             Err(_) => Filter::everything(),
@@ -436,7 +439,7 @@ impl RunWatch {
         Ok((seen, observed))
     }
 
-    fn keep_own(&mut self, seen: &mut Vec<(ConnectionFact, Option<Traffic>)>) {
+    fn keep_own(&mut self, seen: &mut Vec<Seen>) {
         let own = std::process::id();
         if let Some(descent) = &mut self.descent {
             let mut processes: Vec<_> = seen.iter().filter_map(|(fact, _)| fact.process.clone()).collect();
@@ -617,7 +620,8 @@ impl Answer for RunAnswer {
                 }
             ));
         }
-        if let Some(fail_on) = self.fail_on.as_ref().filter(|fail_on| fail_on.matched > MATCHES_LISTED as u64) {
+        if let Some(fail_on) = self.fail_on.as_ref().filter(|fail_on| fail_on.matched > MATCHES_LISTED as u64)
+        {
             notes.push(format!(
                 "the first {MATCHES_LISTED} of {} that match are listed",
                 units::count(fail_on.matched)

@@ -99,10 +99,18 @@ mod tests {
             change(&mut request);
             request.check().unwrap_err().to_string()
         };
-        assert_eq!(refused(|request| request.factor = 0.5), "a factor of 0.5 is out of range: it may be 1 or more");
-        assert_eq!(refused(|request| request.factor = f64::NAN), "a factor of NaN is out of range: it may be 1 or more");
+        assert_eq!(
+            refused(|request| request.factor = 0.5),
+            "a factor of 0.5 is out of range: it may be 1 or more"
+        );
+        assert_eq!(
+            refused(|request| request.factor = f64::NAN),
+            "a factor of NaN is out of range: it may be 1 or more"
+        );
         assert_eq!(refused(|request| request.limit = Some(0)), "a limit of 0 rows leaves nothing to show");
-        assert!(refused(|request| request.window = Duration::ZERO).starts_with("a window of 0 s is out of range"));
+        assert!(
+            refused(|request| request.window = Duration::ZERO).starts_with("a window of 0 s is out of range")
+        );
         assert!(refused(|request| request.since = Some(LONGEST_PAST)).ends_with("it may be 0.1 s to 84 h"));
         DiffRequest::default().check().unwrap();
     }

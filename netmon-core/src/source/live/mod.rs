@@ -79,11 +79,8 @@ impl LiveSource {
     /// [`Error::Kernel`](crate::Error::Kernel) where rtnetlink cannot be used.
     pub fn open() -> Result<Self> {
         netlink::check()?;
-        let mut description = SourceDescription::new(
-            "live",
-            host_name(),
-            read_sysctl("/proc/sys/kernel/osrelease"),
-        );
+        let mut description =
+            SourceDescription::new("live", host_name(), read_sysctl("/proc/sys/kernel/osrelease"));
         description.observer_pid = Some(std::process::id());
         Ok(Self {
             description,

@@ -52,9 +52,9 @@ impl OwnGroup {
             .map_err(|error| format!("cannot make a control group in {}: {error}", home.display()))?;
         let group = Self { directory, home, name };
         // To be allowed to make one is not yet to be allowed to fill it.
-        enter(&group.directory)
-            .and_then(|()| enter(&group.home))
-            .map_err(|error| format!("cannot enter the control group {}: {error}", group.directory.display()))?;
+        enter(&group.directory).and_then(|()| enter(&group.home)).map_err(|error| {
+            format!("cannot enter the control group {}: {error}", group.directory.display())
+        })?;
         Ok(group)
     }
 
@@ -143,8 +143,7 @@ impl Descent {
         // It has not been waited for, so that its number is its own.
         let root = Life { pid: child, started: read_life(child).map_or(0, |(life, _)| life.started) };
         let takes_orphans = rustix::process::child_subreaper().ok().flatten().is_some();
-        let mut descent =
-            Self { root, known: HashMap::new(), living: HashSet::new(), takes_orphans };
+        let mut descent = Self { root, known: HashMap::new(), living: HashSet::new(), takes_orphans };
         descent.learn(root);
         descent
     }
@@ -208,8 +207,10 @@ impl Descent {
             for process in processes {
                 let Some(parent) = process.parent_pid else { continue };
                 let started = process.started.map_or(self.root.started, ticks);
-                let of_known =
-                    self.known.get(&parent).is_some_and(|starts| starts.iter().any(|start| *start <= started));
+                let of_known = self
+                    .known
+                    .get(&parent)
+                    .is_some_and(|starts| starts.iter().any(|start| *start <= started));
                 let orphan = self.takes_orphans && parent == own;
                 if (of_known || orphan) && !self.contains(process) && self.is_young_enough(process) {
                     grown |= self.learn(Life { pid: process.pid, started });
@@ -223,9 +224,9 @@ impl Descent {
 
     /// Whether it is one of them.
     pub(crate) fn contains(&self, process: &Process) -> bool {
-        self.known.get(&process.pid).is_some_and(|starts| {
-            process.started.is_none_or(|started| starts.contains(&ticks(started)))
-        })
+        self.known
+            .get(&process.pid)
+            .is_some_and(|starts| process.started.is_none_or(|started| starts.contains(&ticks(started))))
     }
 }
 
