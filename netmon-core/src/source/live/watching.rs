@@ -485,6 +485,8 @@ impl Shared {
         filter: &Filter,
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
+        // Before the list, so that those who own what is listed were introduced, also where they are gone by now.
+        self.pump()?;
         let SocketSnapshot { at, sockets, mut observed } = self.list()?;
         // After the list: what ended meanwhile is then in both, and told once, as ended.
         self.pump()?;
