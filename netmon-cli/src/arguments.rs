@@ -1,14 +1,14 @@
 //! The command line.
 #![allow(clippy::doc_markdown, reason = "this is the text of --help, which shows backticks as they are")]
 
-use std::{num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use netmon_core::{
     monitor::top::TopView,
     request::{
-        ConnectionsRequest, DiagnoseRequest, DropsRequest, HookChoice, InsightsRequest, PatternsRequest,
-        RateRequest, SocketsRequest, SummaryRequest, TopRequest, parse_duration,
+        ConnectionsRequest, DiagnoseRequest, DiffRequest, DropsRequest, HookChoice, InsightsRequest,
+        PatternsRequest, RateRequest, RunRequest, SocketsRequest, SummaryRequest, TopRequest, parse_duration,
     },
     source::SourceChoice,
 };
@@ -16,10 +16,12 @@ use netmon_core::{
 const EXIT_CODES: &str = "\
 Exit status:
   0  answered
-  1  diagnose found something, or doctor something missing
+  1  diagnose found something, doctor something missing, or a connection matches what run --fail-on names
   2  a mistake on the command line
   3  not permitted, or the source cannot be read
-  4  no such interface";
+  4  no such interface
+run ends with the status of its command: 128 and the signal's number where one ended it, 126 where
+it cannot be started, 127 where there is none of that name.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +32,8 @@ Examples:
   netmon-cli listeners                        who waits for connections
   netmon-cli top                              a live view of all of it
   netmon-cli pps --iface eth0 --watch         packets per second of eth0, again and again
+  netmon-cli run -- make test                 what a command does on the network
+  netmon-cli diff --since 5m                  what is new, gone or otherwise than before
   netmon-cli doctor                           what works here, and what would fix the rest
   netmon-cli record today.jsonl               write a recording, and ask it later:
   netmon-cli --source replay:today.jsonl connections -o json";
@@ -119,8 +123,13 @@ impl Color {
 
     /// Whether stdout gets colours.
     pub(crate) fn wanted(self) -> bool {
+        self.wanted_on(&std::io::stdout())
+    }
+
+    /// Whether this stream gets colours.
+    pub(crate) fn wanted_on(self, stream: &impl anstream::stream::RawStream) -> bool {
         match self {
-            Self::Auto => anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never,
+            Self::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
             Self::Always => true,
             Self::Never => false,
         }
@@ -233,6 +242,40 @@ Examples:
   netmon-cli listeners --protocol tcp -o csv"
     )]
     Listeners(Box<SocketsRequest>),
+
+    /// Run a command, and end with what it did on the network
+    ///
+    /// Its destinations, bytes, failures and times to connect, with those of all processes that it starts: also of those
+    /// that live a millisecond, or outlive their parents. As root the command gets a control group of its own, which tells
+    /// exactly; otherwise its processes are told by their descent, and the report says what that can miss.
+    ///
+    /// The command has this terminal, and its status is the status of netmon-cli. The report in text goes to stderr, so
+    /// that stdout is the command's. A report as json, jsonl or csv is stdout, and what the command writes to its stdout
+    /// goes to stderr then. With --report it goes to the file, and both are the command's.
+    #[command(after_help = "\
+Examples:
+  netmon-cli run -- curl -s https://example.com
+  netmon-cli run --fail-on failed -- make test    status 1 if a connection failed
+  netmon-cli run --fail-on 'not remote in 127.0.0.0/8' -- ./build    or if it left this host
+  netmon-cli run -o json --report network.json -- npm install")]
+    Run(Box<RunArguments>),
+
+    /// What differs between two times, or two recordings
+    ///
+    /// New and gone destinations, listeners, processes and failures, and rates that changed by a factor. Where something
+    /// recorded, --since compares the last time with as long a time before it; otherwise two windows are observed, one
+    /// after the other. Processes are compared by name.
+    #[command(
+        mut_arg("limit", most_rows_in_text),
+        after_help = "\
+Examples:
+  netmon-cli diff --since 5m      the last five minutes with the five before
+  netmon-cli diff --window 10s    the next ten seconds with the ten after
+  netmon-cli diff --before replay:a.jsonl --after replay:b.jsonl
+  netmon-cli diff --before replay:yesterday.jsonl --since 1h    the last hour of each
+  netmon-cli diff --since 1m --factor 1.5 --least-bytes 100000"
+    )]
+    Diff(Box<DiffArguments>),
 
     /// Interfaces with state, addresses, counters and rates
     #[command(after_help = "\
@@ -357,6 +400,30 @@ pub(crate) struct ConnectionsArguments {
     /// same as jsonl
     #[arg(long, short, conflicts_with_all = ["since", "window", "sort", "reverse", "cursor"])]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) request: RunRequest,
+    /// Write the report to this file, which is replaced if it exists
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArguments {
+    #[command(flatten)]
+    pub(crate) request: DiffRequest,
+    /// The source of the time before, written as for --source [default: the same source]
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) before: Option<SourceChoice>,
+    /// The source of the time after [default: that of --source]
+    #[arg(long, value_name = "SOURCE", requires = "before")]
+    pub(crate) after: Option<SourceChoice>,
 }
 
 #[derive(Debug, Args)]

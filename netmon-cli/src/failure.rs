@@ -47,9 +47,8 @@ impl Failure {
             Self::Question(Error::Cancelled) => return ExitCode::from(INTERRUPTED),
             Self::Question(error) => code(error),
         };
-        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        line_of_error(&self.message());
         let bold = Style::new().bold();
-        line(&format!("{red}error:{red:#} {}", self.message()));
         if let Self::Question(error) = self
             && let Some(hint) = error.hint()
         {
@@ -73,6 +72,12 @@ fn code(error: &Error) -> u8 {
         ErrorKind::UnknownInterface | ErrorKind::InterfaceGone | ErrorKind::NoInterfaceUp => NOT_FOUND,
         _ => UNREACHABLE,
     }
+}
+
+/// Says on stderr what went wrong.
+pub(crate) fn line_of_error(message: &str) {
+    let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+    line(&format!("{red}error:{red:#} {message}"));
 }
 
 fn line(text: &str) {

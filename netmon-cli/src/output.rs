@@ -65,27 +65,17 @@ impl Printer {
 
     /// A single answer, with a note of ours below it in text.
     pub(crate) fn answer_with<A: Answer>(&mut self, answer: &A, note: Option<String>) -> io::Result<()> {
-        match self.format {
-            Format::Text => text(answer, self.layout, note),
-            Format::Json => json(answer, serde_json::to_string_pretty),
-            Format::Jsonl | Format::Csv => {
-                self.next(answer)?;
-                self.end()
-            }
-        }
+        whole(&mut io::stdout().lock(), self.format, answer, self.layout, note)
     }
 
     /// One answer of several to the same question, in a format for machines; each is out when this returns.
     pub(crate) fn next<A: Answer>(&mut self, answer: &A) -> io::Result<()> {
+        let mut out = io::stdout().lock();
         match self.format {
-            Format::Text => text(answer, self.layout, None)?,
-            Format::Json => json(answer, serde_json::to_string)?,
-            Format::Jsonl => {
-                for row in answer.rows() {
-                    json(&Line::new(answer.header(), row), serde_json::to_string)?;
-                }
-            }
-            Format::Csv => csv(answer, self.seen.is_none())?,
+            Format::Text => text(&mut out, answer, self.layout, None)?,
+            Format::Json => json(&mut out, answer, serde_json::to_string)?,
+            Format::Jsonl => lines(&mut out, answer)?,
+            Format::Csv => csv(&mut out, answer, self.seen.is_none())?,
         }
         match &mut self.seen {
             Some(seen) => seen.extend(answer.header()),
@@ -97,14 +87,44 @@ impl Printer {
     /// After the last of several answers.
     pub(crate) fn end(&self) -> io::Result<()> {
         match (&self.seen, self.format) {
-            (Some(seen), Format::Jsonl) => json(&EndLine::new(seen), serde_json::to_string),
+            (Some(seen), Format::Jsonl) => {
+                json(&mut io::stdout().lock(), &EndLine::new(seen), serde_json::to_string)
+            }
             _ => Ok(()),
         }
     }
 }
 
-fn text<A: Answer>(answer: &A, layout: Layout, note: Option<String>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+/// An answer that elsewhere than stdout is for people or machines.
+pub(crate) fn report<A: Answer>(
+    mut out: impl Write,
+    global: &Global,
+    layout: Layout,
+    answer: &A,
+) -> io::Result<()> {
+    whole(&mut out, global.output, answer, layout, None)
+}
+
+/// An answer from its beginning to its end.
+fn whole<A: Answer>(
+    out: &mut impl Write,
+    format: Format,
+    answer: &A,
+    layout: Layout,
+    note: Option<String>,
+) -> io::Result<()> {
+    match format {
+        Format::Text => text(out, answer, layout, note),
+        Format::Json => json(out, answer, serde_json::to_string_pretty),
+        Format::Jsonl => {
+            lines(out, answer)?;
+            json(out, &EndLine::new(answer.header()), serde_json::to_string)
+        }
+        Format::Csv => csv(out, answer, true),
+    }
+}
+
+fn text<A: Answer>(out: &mut impl Write, answer: &A, layout: Layout, note: Option<String>) -> io::Result<()> {
     writeln!(out, "{answer}")?;
     for table in answer.tables() {
         let table = table.render(layout);
@@ -114,17 +134,17 @@ fn text<A: Answer>(answer: &A, layout: Layout, note: Option<String>) -> io::Resu
     }
     let mut all = answer.notes();
     all.extend(note);
-    notes(&mut out, &all)?;
+    notes(out, &all)?;
     out.flush()
 }
 
-/// What is missing and what would help.
 /// Says something beside the answer, on stderr.
 pub(crate) fn note(text: &str) {
     // Where stderr is closed there is nobody to tell.
     let _ = writeln!(io::stderr(), "note: {text}");
 }
 
+/// What is missing and what would help.
 fn notes(out: &mut impl Write, notes: &[String]) -> io::Result<()> {
     if !notes.is_empty() {
         writeln!(out)?;
@@ -135,17 +155,27 @@ fn notes(out: &mut impl Write, notes: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-fn json<T: Serialize>(value: &T, write: fn(&T) -> serde_json::Result<String>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn lines<A: Answer>(out: &mut impl Write, answer: &A) -> io::Result<()> {
+    answer
+        .rows()
+        .iter()
+        .try_for_each(|row| json(out, &Line::new(answer.header(), row), serde_json::to_string))
+}
+
+fn json<T: Serialize>(
+    out: &mut impl Write,
+    value: &T,
+    write: fn(&T) -> serde_json::Result<String>,
+) -> io::Result<()> {
     writeln!(out, "{}", write(value)?)?;
     out.flush()
 }
 
-fn csv<A: Answer>(answer: &A, with_header: bool) -> io::Result<()> {
+fn csv<A: Answer>(out: &mut impl Write, answer: &A, with_header: bool) -> io::Result<()> {
     const WINDOW_COLUMNS: [&str; 3] = ["from", "to", "seconds"];
     let window = &answer.header().window;
     let window = [window.from.to_string(), window.to.to_string(), window.seconds.to_string()];
-    csv_records(io::stdout().lock(), |writer| {
+    csv_records(out, |writer| {
         if with_header {
             writer.write_record(WINDOW_COLUMNS.iter().chain(&answer.csv_columns()))?;
         }

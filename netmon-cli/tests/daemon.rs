@@ -1,20 +1,16 @@
 //! The command line through a real daemon that serves the demo recording.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "support/netmond.rs"]
-mod netmond;
+mod support;
 
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Output, Stdio},
 };
 
-use netmond::Daemon;
 use rustix::process::{Pid, Signal, kill_process};
+use support::{CLI, DEMO, Daemon};
 use test_tag::tag;
-
-const CLI: &str = env!("CARGO_BIN_EXE_netmon-cli");
-const DEMO: &str = concat!("replay:", env!("CARGO_MANIFEST_DIR"), "/../netmon-core/recordings/demo.jsonl");
 
 fn run(source: &str, arguments: &[&str]) -> Output {
     Command::new(CLI).args(["--source", source]).args(arguments).env("COLUMNS", "120").output().unwrap()
@@ -33,6 +29,9 @@ fn every_command_prints_through_the_daemon_what_it_prints_by_itself() {
         &["summary"],
         &["summary", "--process", "nginx", "-o", "json"],
         &["patterns"],
+        &["drops"],
+        &["diagnose"],
+        &["insights", "-o", "json"],
         &["sockets", "-o", "jsonl"],
         &["listeners"],
         &["pps", "-o", "json"],

@@ -84,6 +84,8 @@ fn every_command_prints_its_answer_as_text() {
     for command in ["connections", "summary", "patterns", "drops", "sockets", "listeners"] {
         insta::assert_snapshot!(format!("{command}_text"), all(&demo(&[command])));
     }
+    insta::assert_snapshot!("diff_text", all(&demo(&["diff", "--since", "10s"])));
+    insta::assert_snapshot!("diff_same_text", all(&demo(&["diff", "--before", DEMO])));
     let some = ["connections", "--process", "curl", "--since", "15s", "--sort", "received"];
     insta::assert_snapshot!("connections_filtered_text", all(&demo(&some)));
     insta::assert_snapshot!(
@@ -121,6 +123,8 @@ fn every_command_prints_its_answer_for_machines() {
         insta::assert_snapshot!(format!("patterns_{format}"), all(&demo(&patterns)));
         let diagnose = ["diagnose", "--process", "python3", "-o", format];
         insta::assert_snapshot!(format!("diagnose_{format}"), all(&demo(&diagnose)));
+        let diff = ["diff", "--window", "10s", "--filter", "remote == 192.0.2.77", "-o", format];
+        insta::assert_snapshot!(format!("diff_{format}"), all(&demo(&diff)));
         insta::assert_snapshot!(
             format!("sockets_{format}"),
             all(&demo(&["sockets", "--port", "443", "--limit", "2", "-o", format]))
@@ -160,6 +164,8 @@ fn help_is_stable_at_every_level() {
         "drops",
         "sockets",
         "listeners",
+        "run",
+        "diff",
         "interfaces",
         "pps",
         "top",
@@ -223,6 +229,16 @@ fn mistakes_get_one_clear_line_and_status_2() {
         &["listeners", "--sort", "pid"],
         &["--source", DEMO, "drops", "--remote", "198.51.100.23"],
         &["--source", DEMO, "drops", "--window", "0"],
+        &["run"],
+        &["run", "--fail-on", "faild", "--", "true"],
+        &["run", "--limit", "0", "--", "true"],
+        &["--source", DEMO, "run", "--", "true"],
+        &["--source", DEMO, "diff", "--factor", "0.5"],
+        &["--source", DEMO, "diff", "--factor", "much"],
+        &["--source", DEMO, "diff", "--since", "1h"],
+        &["--source", DEMO, "diff", "--window", "0"],
+        &["diff", "--after", DEMO],
+        &["diff", "--before", "bogus"],
     ];
     let mut told = String::new();
     for arguments in cases {
@@ -657,6 +673,98 @@ fn a_recorder_that_is_interrupted_leaves_a_whole_recording() {
 }
 
 #[test]
+fn a_run_ends_as_its_command_ends() {
+    let code = |arguments: &[&str]| {
+        let output = run(&[&["--source", "live", "run"], arguments].concat());
+        (output.status.code().unwrap(), stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (status, told, report) = code(&["--", "sh", "-c", "echo said; exit 7"]);
+    assert_eq!((status, told.as_str()), (7, "said\n"));
+    assert!(report.starts_with("'sh -c echo said; exit 7' ended with status 7 after "), "{report}");
+    assert!(report.contains("\nNo connections of its processes, told by "), "{report}");
+
+    let (status, _, report) = code(&["sh", "-c", "kill -TERM $$"]);
+    assert_eq!(status, 143);
+    assert!(report.contains("was ended by signal 15 after"), "{report}");
+
+    let (status, _, report) = code(&["--", "/nonexistent/command", "--fail-on"]);
+    assert_eq!(status, 127);
+    assert!(report.starts_with("error: cannot run \"/nonexistent/command\": No such file"), "{report}");
+    assert_eq!(code(&["--", "/etc/passwd"]).0, 126);
+
+    let (status, _, report) = code(&["--fail-on", "remote == 192.0.2.1", "--", "true"]);
+    assert_eq!(status, 0);
+    assert!(report.contains("No connection matches \"remote == 192.0.2.1\""), "{report}");
+}
+
+#[test]
+fn a_report_for_machines_is_never_mixed_with_what_the_command_says() {
+    let output =
+        run(&["--source", "live", "-o", "json", "run", "--", "sh", "-c", "echo said; echo wrong >&2"]);
+    let profile = json(&output);
+    assert_eq!(
+        (&profile["command"], &profile["exit"]["status"]),
+        (&"sh -c echo said; echo wrong >&2".into(), &0.into())
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "said\nwrong\n");
+
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.jsonl");
+    let file = report.to_str().unwrap();
+    let output = run(&["--source", "live", "run", "-o", "jsonl", "--report", file, "--", "echo", "said"]);
+    assert_eq!((stdout(&output).as_str(), output.stderr.as_slice()), ("said\n", &b""[..]));
+    let end: Value =
+        serde_json::from_str(fs::read_to_string(&report).unwrap().lines().last().unwrap()).unwrap();
+    assert_eq!(end["type"], "end");
+
+    let output = run(&["--source", "live", "run", "--report", "/nonexistent/report", "--", "echo", "said"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(3), ""), "{}", all(&output));
+}
+
+#[test]
+fn a_signal_that_comes_to_netmon_alone_goes_to_the_command() {
+    for (signal, name) in [(rustix::process::Signal::TERM, "TERM"), (rustix::process::Signal::INT, "INT")] {
+        let script = format!("trap 'exit 9' {name}; echo ready; while :; do sleep 0.05; done");
+        let mut child = netmon(&["--source", "live", "run", "--", "sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Where a terminal is, what is typed there goes to the foreground alone.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        interrupt(&child, signal);
+        assert_eq!(child.wait().unwrap().code(), Some(9), "{name}");
+    }
+}
+
+#[test]
+fn without_privilege_a_run_tells_what_it_can_miss() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Long enough to be seen, by a process whose parent is gone.
+    let script = format!(
+        "(setsid bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; echo $BASHPID; sleep 1; exec 3>&-' &); sleep 1.2"
+    );
+    let output = without_privilege(directory.path(), env!("CARGO_BIN_EXE_netmon-cli"))
+        .args(["--source", "live", "run", "-o", "json", "--fail-on", "failed", "--", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    let profile = json(&output);
+    let rows = profile["connections"].as_array().unwrap();
+    assert_eq!(rows.len(), 1, "{profile:#}");
+    assert_eq!(rows[0]["remote"]["port"], port);
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(profile["membership"]["by"], "descent");
+        let warnings = profile["coverage"]["warnings"].to_string();
+        assert!(warnings.contains("told by their descent, since cannot make a control group"), "{warnings}");
+        assert!(warnings.contains("no match proves nothing"), "{warnings}");
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout(&run(&["completions", shell]));
@@ -677,6 +785,7 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli-completions.1",
             "netmon-cli-connections.1",
             "netmon-cli-diagnose.1",
+            "netmon-cli-diff.1",
             "netmon-cli-doctor.1",
             "netmon-cli-interfaces.1",
             "netmon-cli-listeners.1",
@@ -684,6 +793,7 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli-patterns.1",
             "netmon-cli-pps.1",
             "netmon-cli-record.1",
+            "netmon-cli-run.1",
             "netmon-cli-sockets.1",
             "netmon-cli-summary.1",
             "netmon-cli-top.1",

@@ -1,8 +1,7 @@
 //! `top` as people use it: the real program on a pseudo-terminal, on the demo recording, live and through the daemon.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "support/netmond.rs"]
-mod netmond;
+mod support;
 #[path = "support/terminal.rs"]
 mod terminal;
 
@@ -14,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use netmond::Daemon;
 use rustix::process::Signal;
 use serde_json::Value;
+use support::Daemon;
 use terminal::Terminal;
 use test_tag::tag;
 

@@ -20,11 +20,12 @@ pub use control::{Cancel, Control, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;
 pub use monitor::{
-    CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, Diagnosis, InterfacesAnswer,
-    ListenersAnswer, Monitor, PacketDrops, PatternsAnswer, Rate, RatesAnswer, SocketsAnswer, SummaryAnswer,
+    CapabilitiesAnswer, Connection, ConnectionWatch, ConnectionsAnswer, Diagnosis, DiffAnswer,
+    InterfacesAnswer, ListenersAnswer, Monitor, PacketDrops, PatternsAnswer, Rate, RatesAnswer, RunAnswer,
+    RunWatch, SocketsAnswer, SummaryAnswer,
 };
 pub use request::{
-    ConnectionFilter, ConnectionsRequest, DiagnoseRequest, DropsRequest, PatternsRequest, RateRequest,
-    SocketsRequest, SummaryRequest,
+    ConnectionFilter, ConnectionsRequest, DiagnoseRequest, DiffRequest, DropsRequest, PatternsRequest,
+    RateRequest, RunRequest, SocketsRequest, SummaryRequest,
 };
 pub use source::Source;

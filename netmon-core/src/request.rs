@@ -2,22 +2,26 @@
 
 mod connections;
 mod diagnose;
+mod diff;
 mod drops;
 #[cfg(feature = "ai")]
 mod insights;
 mod listings;
 mod patterns;
+mod run;
 mod top;
 
 use std::{fmt, str::FromStr, time::Duration};
 
 pub use connections::{ConnectionFilter, DirectionChoice};
 pub use diagnose::DiagnoseRequest;
+pub use diff::DiffRequest;
 pub use drops::DropsRequest;
 #[cfg(feature = "ai")]
 pub use insights::InsightsRequest;
 pub use listings::{ConnectionSort, ConnectionsRequest, SocketsRequest, SummaryRequest};
 pub use patterns::PatternsRequest;
+pub use run::RunRequest;
 use serde::{Deserialize, Serialize};
 pub use top::TopRequest;
 

@@ -1,5 +1,5 @@
-//! `connections`, `summary`, `patterns`, `diagnose`, `insights`, `sockets`, `listeners`: who talks to whom, and what is wrong there.
-//! `connections`, `summary`, `patterns`, `drops`, `sockets`, `listeners`: who talks to whom.
+//! `connections`, `summary`, `patterns`, `diff`, `drops`, `diagnose`, `insights`, `sockets`, `listeners`: who talks to whom, and
+//! what is wrong there.
 
 use std::{
     io::{self, Write as _},
@@ -18,7 +18,7 @@ use netmon_core::{
 
 use super::{again, ask, cancelled_by_signals, reconnect};
 use crate::{
-    arguments::{ConnectionsArguments, Format, Global},
+    arguments::{ConnectionsArguments, DiffArguments, Format, Global},
     failure::Failure,
     output::{self, Printer},
 };
@@ -107,6 +107,22 @@ pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitC
 pub(super) fn listeners(global: &Global, request: &SocketsRequest) -> Result<ExitCode, Failure> {
     let answer = Monitor::open(&global.source)?.listeners(request)?;
     Printer::new(global).answer(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn diff(global: &Global, arguments: &DiffArguments) -> Result<ExitCode, Failure> {
+    let mut printer = Printer::new(global);
+    let mut request = arguments.request.clone();
+    request.limit = request.limit.or(printer.page());
+    let after = Monitor::open(arguments.after.as_ref().unwrap_or(&global.source))?;
+    let before = arguments.before.as_ref().map(Monitor::open).transpose()?;
+    let answer = ask("observing", request.window, |control| match &before {
+        Some(before) => after.diff_from(before, &request, control),
+        None => after.diff(&request, control),
+    })?;
+    let rest = (arguments.request.limit.is_none() && answer.header.coverage.truncated)
+        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.total.to_string())])));
+    printer.answer_with(&answer, rest)?;
     Ok(ExitCode::SUCCESS)
 }
 

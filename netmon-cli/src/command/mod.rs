@@ -5,6 +5,7 @@ mod connections;
 mod manual;
 mod pps;
 pub(crate) mod reconnect;
+mod run;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Sockets(request) => connections::sockets(global, request),
         Command::Listeners(request) => connections::listeners(global, request),
         Command::Top(arguments) => crate::top::run(global, arguments),
+        Command::Run(command) => run::run(global, command),
+        Command::Diff(diff) => connections::diff(global, diff),
         Command::Doctor => run_doctor(global),
         Command::Record(record) => run_record(global, record),
         Command::Completions { shell } => manual::completions(*shell),

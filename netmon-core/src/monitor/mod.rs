@@ -4,6 +4,7 @@ mod capabilities;
 mod connection;
 mod connections;
 pub mod diagnose;
+mod diff;
 mod drops;
 #[cfg(feature = "ai")]
 mod insights;
@@ -13,6 +14,7 @@ mod page;
 pub mod patterns;
 mod rates;
 mod record;
+mod run;
 mod sockets;
 mod summary;
 pub mod top;
@@ -28,6 +30,9 @@ pub use connections::{
     AttributionCounts, ConnectionWatch, ConnectionsAnswer, SelectedConnections, StateCounts,
 };
 pub use diagnose::Diagnosis;
+pub use diff::{
+    Amount, Destinations, DiffAnswer, DiffSide, DiffThresholds, Difference, DifferenceCount, DifferenceKind,
+};
 pub use drops::{PacketDrop, PacketDrops, ReasonDrops};
 #[cfg(feature = "ai")]
 pub use insights::InsightsAnswer;
@@ -38,6 +43,7 @@ pub use rates::{
 };
 pub(crate) use rates::{choose, count_all};
 pub use record::RecordAnswer;
+pub use run::{ConnectLatency, Exit, FailOn, Membership, MembershipKind, RunAnswer, RunProfile, RunWatch};
 pub use sockets::{Backlog, Listener, ListenersAnswer, Socket, SocketsAnswer};
 pub use summary::{
     BytesPerSecond, DestinationSummary, ErrorExample, ErrorSummary, LISTED, OtherSummary, ProcessSummary,
@@ -49,8 +55,8 @@ use crate::{
     control::Control,
     error::Result,
     request::{
-        ConnectionsRequest, DiagnoseRequest, Directions, DropsRequest, PatternsRequest, RateRequest,
-        SocketsRequest, SummaryRequest, TopRequest,
+        ConnectionsRequest, DiagnoseRequest, DiffRequest, Directions, DropsRequest, PatternsRequest,
+        RateRequest, RunRequest, SocketsRequest, SummaryRequest, TopRequest,
     },
     source::{
         Evaluated, Question, Source,
@@ -280,6 +286,65 @@ impl Monitor {
             Some(Evaluated::Summary(answer)) => Ok(*answer),
             _ => summary::summary(&*self.source, request, control),
         }
+    }
+
+    /// Observes a command that the caller starts by the returned watch: its connections, and those of all that it starts,
+    /// however short they live and whoever their parent is by then. See [`RunWatch`] for the order of calls.
+    ///
+    /// Where this process may make control groups the command gets one of its own; elsewhere descent tells who belongs
+    /// to it, and coverage says what that can miss.
+    ///
+    /// ```no_run
+    /// # use std::process::Command;
+    /// # use netmon_core::{Monitor, RunRequest};
+    /// let monitor = Monitor::live()?;
+    /// let mut watch = monitor.watch_run(&RunRequest::default())?;
+    /// let mut child = watch.start(Command::new("curl").arg("https://example.com")).expect("curl");
+    /// let status = child.wait().expect("its status");
+    /// println!("{}", watch.finish(status)?);
+    /// # Ok::<(), netmon_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a recording, [`Error::Filter`](crate::Error::Filter),
+    /// and as [`Monitor::connections`].
+    pub fn watch_run(&self, request: &RunRequest) -> Result<RunWatch> {
+        RunWatch::begin(Arc::clone(&self.source), request)
+    }
+
+    /// What differs between two times: the last `since` and as long before it, where something recorded; else the next
+    /// `window` and the one after it, for which this blocks. New and gone destinations, listeners, processes and failures,
+    /// and rates that changed by more than the request's thresholds.
+    ///
+    /// # Errors
+    /// As [`Monitor::connections`]; [`Error::InvalidRequest`](crate::Error::InvalidRequest) where `since` is asked for and
+    /// nothing was recorded before.
+    ///
+    /// ```
+    /// # use netmon_core::{Control, DiffRequest, Monitor};
+    /// let monitor = Monitor::replay("recordings/demo.jsonl")?;
+    /// let mut request = DiffRequest::default();
+    /// request.since = Some(std::time::Duration::from_secs(10));
+    /// let answer = monitor.diff(&request, &Control::default())?;
+    /// println!("{answer}");
+    /// assert_eq!(answer.total as usize, answer.differences.len());
+    /// # Ok::<(), netmon_core::Error>(())
+    /// ```
+    pub fn diff(&self, request: &DiffRequest, control: &Control<'_>) -> Result<DiffAnswer> {
+        diff::of_one(&*self.source, request, control)
+    }
+
+    /// The same of two sources, such as two recordings: what this one tells, compared with what `before` does.
+    ///
+    /// # Errors
+    /// As [`Monitor::connections`].
+    pub fn diff_from(
+        &self,
+        before: &Self,
+        request: &DiffRequest,
+        control: &Control<'_>,
+    ) -> Result<DiffAnswer> {
+        diff::of_two(&*before.source, &*self.source, request, control)
     }
 
     /// All sockets of the Internet protocols now, with the processes that hold them.

@@ -382,7 +382,7 @@ fn rate(bytes: Option<BothWays>, seconds: f64) -> Option<BytesPerSecond> {
     Some(BytesPerSecond { sent: bytes.sent as f64 / seconds, received: bytes.received as f64 / seconds })
 }
 
-struct Sums {
+pub(super) struct Sums {
     span: Span,
     only_open: bool,
     /// By where a process is in memory, 0 for none, its place in `processes`.
@@ -403,7 +403,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(span: Span, only_open: bool) -> Self {
+    pub(super) fn new(span: Span, only_open: bool) -> Self {
         Self {
             span,
             only_open,
@@ -420,7 +420,7 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, sighting: Sighting<'_>) {
+    pub(super) fn add(&mut self, sighting: Sighting<'_>) {
         let fact = sighting.fact;
         if fact.state == ConnectionState::Listening || self.only_open && fact.is_over() {
             return;
@@ -478,7 +478,7 @@ impl Sums {
         error.inferred += u64::from(fact.error.is_some_and(|error| error.inferred));
     }
 
-    fn answer(
+    pub(super) fn answer(
         self,
         mut header: Header,
         subject: String,
@@ -784,7 +784,11 @@ impl Answer for SummaryAnswer {
     }
 
     fn tables(&self) -> Vec<Table> {
-        let tables = [self.process_table(), self.destination_table(), self.error_table()];
+        let tables = [
+            process_table(&self.by_process),
+            destination_table(&self.by_destination),
+            error_table(&self.by_error),
+        ];
         tables.into_iter().filter(|table| !table.rows.is_empty()).collect()
     }
 
@@ -833,88 +837,88 @@ impl SummaryAnswer {
             process.payload_bytes_per_second = None;
         }
     }
+}
 
-    fn process_table(&self) -> Table {
-        let columns = vec![
-            Column::text("PROCESS"),
-            Column::number("PID"),
-            Column::number("ATTEMPTS"),
-            Column::number("FAILED"),
-            Column::number("OPEN"),
-            Column::number("SENT"),
-            Column::number("RECEIVED"),
-            Column::number("DESTINATIONS").optional(),
-            Column::number("CONNECTIONS").optional(),
-        ];
-        let row = |process: &ProcessSummary| {
-            vec![
-                Cell::known(process.comm.as_ref().map(CleanText::to_string)),
-                Cell::known(process.pid.map(|pid| pid.to_string())),
-                units::count(process.attempts).into(),
-                failed_cell(process.failed),
-                units::count(process.open).into(),
-                bytes_cell(process.payload_bytes, |bytes| bytes.sent),
-                bytes_cell(process.payload_bytes, |bytes| bytes.received),
-                units::count(process.destinations).into(),
-                units::count(process.connections).into(),
-            ]
-        };
-        Table { columns, rows: self.by_process.iter().map(row).collect() }
-    }
+pub(super) fn process_table(processes: &[ProcessSummary]) -> Table {
+    let columns = vec![
+        Column::text("PROCESS"),
+        Column::number("PID"),
+        Column::number("ATTEMPTS"),
+        Column::number("FAILED"),
+        Column::number("OPEN"),
+        Column::number("SENT"),
+        Column::number("RECEIVED"),
+        Column::number("DESTINATIONS").optional(),
+        Column::number("CONNECTIONS").optional(),
+    ];
+    let row = |process: &ProcessSummary| {
+        vec![
+            Cell::known(process.comm.as_ref().map(CleanText::to_string)),
+            Cell::known(process.pid.map(|pid| pid.to_string())),
+            units::count(process.attempts).into(),
+            failed_cell(process.failed),
+            units::count(process.open).into(),
+            bytes_cell(process.payload_bytes, |bytes| bytes.sent),
+            bytes_cell(process.payload_bytes, |bytes| bytes.received),
+            units::count(process.destinations).into(),
+            units::count(process.connections).into(),
+        ]
+    };
+    Table { columns, rows: processes.iter().map(row).collect() }
+}
 
-    fn destination_table(&self) -> Table {
-        let columns = vec![
-            Column::text("DESTINATION"),
-            Column::text("PROTO"),
-            Column::number("ATTEMPTS"),
-            Column::number("FAILED"),
-            Column::number("SENT"),
-            Column::number("RECEIVED"),
-            Column::number("CONNECT").optional(),
-            Column::number("SLOWEST").optional(),
-            Column::number("RETRANSMITS").optional(),
-        ];
-        let duration = |seconds: Option<f64>| {
-            let duration = seconds.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
-            Cell::known(duration.map(units::short))
-        };
-        let row = |destination: &DestinationSummary| {
-            vec![
-                destination.remote.to_string().into(),
-                destination.protocol.name().into(),
-                units::count(destination.attempts).into(),
-                failed_cell(destination.failed),
-                bytes_cell(destination.payload_bytes, |bytes| bytes.sent),
-                bytes_cell(destination.payload_bytes, |bytes| bytes.received),
-                duration(destination.mean_connect_latency_seconds),
-                duration(destination.max_connect_latency_seconds),
-                Cell::known(destination.retransmits.map(units::count)),
-            ]
-        };
-        Table { columns, rows: self.by_destination.iter().map(row).collect() }
-    }
+pub(super) fn destination_table(destinations: &[DestinationSummary]) -> Table {
+    let columns = vec![
+        Column::text("DESTINATION"),
+        Column::text("PROTO"),
+        Column::number("ATTEMPTS"),
+        Column::number("FAILED"),
+        Column::number("SENT"),
+        Column::number("RECEIVED"),
+        Column::number("CONNECT").optional(),
+        Column::number("SLOWEST").optional(),
+        Column::number("RETRANSMITS").optional(),
+    ];
+    let duration = |seconds: Option<f64>| {
+        let duration = seconds.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
+        Cell::known(duration.map(units::short))
+    };
+    let row = |destination: &DestinationSummary| {
+        vec![
+            destination.remote.to_string().into(),
+            destination.protocol.name().into(),
+            units::count(destination.attempts).into(),
+            failed_cell(destination.failed),
+            bytes_cell(destination.payload_bytes, |bytes| bytes.sent),
+            bytes_cell(destination.payload_bytes, |bytes| bytes.received),
+            duration(destination.mean_connect_latency_seconds),
+            duration(destination.max_connect_latency_seconds),
+            Cell::known(destination.retransmits.map(units::count)),
+        ]
+    };
+    Table { columns, rows: destinations.iter().map(row).collect() }
+}
 
-    fn error_table(&self) -> Table {
-        let columns = vec![
-            Column::text("ERROR"),
-            Column::number("COUNT"),
-            Column::text("FOR EXAMPLE"),
-            Column::text("TO").optional(),
-        ];
-        let row = |error: &ErrorSummary| {
-            let process = match (&error.example.comm, error.example.pid) {
-                (Some(comm), Some(pid)) => Some(format!("{comm} (pid {pid})")),
-                _ => None,
-            };
-            vec![
-                Cell::toned(error.name.as_str(), Tone::Bad),
-                units::count(error.count).into(),
-                Cell::known(process),
-                Cell::known(error.example.remote.map(|remote| remote.to_string())),
-            ]
+pub(super) fn error_table(errors: &[ErrorSummary]) -> Table {
+    let columns = vec![
+        Column::text("ERROR"),
+        Column::number("COUNT"),
+        Column::text("FOR EXAMPLE"),
+        Column::text("TO").optional(),
+    ];
+    let row = |error: &ErrorSummary| {
+        let process = match (&error.example.comm, error.example.pid) {
+            (Some(comm), Some(pid)) => Some(format!("{comm} (pid {pid})")),
+            _ => None,
         };
-        Table { columns, rows: self.by_error.iter().map(row).collect() }
-    }
+        vec![
+            Cell::toned(error.name.as_str(), Tone::Bad),
+            units::count(error.count).into(),
+            Cell::known(process),
+            Cell::known(error.example.remote.map(|remote| remote.to_string())),
+        ]
+    };
+    Table { columns, rows: errors.iter().map(row).collect() }
 }
 
 impl Row for ProcessSummary {

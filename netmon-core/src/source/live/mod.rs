@@ -9,6 +9,7 @@ mod flow;
 #[cfg(feature = "bpf")]
 mod hooks;
 mod netlink;
+pub(crate) mod offspring;
 #[cfg_attr(
     not(feature = "bpf"),
     allow(dead_code, reason = "half of it names those whom BPF records tell of")
@@ -82,11 +83,8 @@ impl LiveSource {
     /// [`Error::Kernel`](crate::Error::Kernel) where rtnetlink cannot be used.
     pub fn open() -> Result<Self> {
         netlink::check()?;
-        let mut description = SourceDescription::new(
-            "live",
-            read_sysctl("/proc/sys/kernel/hostname"),
-            read_sysctl("/proc/sys/kernel/osrelease"),
-        );
+        let mut description =
+            SourceDescription::new("live", host_name(), read_sysctl("/proc/sys/kernel/osrelease"));
         description.observer_pid = Some(std::process::id());
         Ok(Self {
             description,
@@ -124,6 +122,11 @@ impl LiveSource {
 
 /// What is told of the past where nobody says how much. Who observes for weeks is not asked about weeks.
 const DEFAULT_PAST: Duration = Duration::from_secs(60);
+
+/// The name of this host.
+pub(crate) fn host_name() -> CleanText {
+    read_sysctl("/proc/sys/kernel/hostname")
+}
 
 fn read_sysctl(path: &str) -> CleanText {
     match std::fs::read(path) {

@@ -485,14 +485,14 @@ fn named(group: &Arc<Cgroup>) -> Option<Arc<Cgroup>> {
 
 /// Where the unified hierarchy is mounted.
 #[derive(Debug, PartialEq, Eq)]
-struct CgroupMount {
+pub(super) struct CgroupMount {
     /// The group at the root of the mount; in a container perhaps not that of the hierarchy.
     root: Vec<u8>,
     directory: PathBuf,
 }
 
 impl CgroupMount {
-    fn find(mountinfo: &[u8]) -> Option<Self> {
+    pub(super) fn find(mountinfo: &[u8]) -> Option<Self> {
         mountinfo
             .split(|byte| *byte == b'\n')
             .filter_map(|line| {
@@ -507,6 +507,14 @@ impl CgroupMount {
             })
             // Of several, one that shows all.
             .min_by_key(|mount| mount.root != b"/")
+    }
+
+    /// The directory of the group with this path; `None` where the mount does not show it.
+    pub(super) fn place_of(&self, path: &str) -> Option<PathBuf> {
+        let below = path.as_bytes().strip_prefix(self.root.strip_suffix(b"/").unwrap_or(&self.root))?;
+        let below = std::ffi::OsStr::from_bytes(below.strip_prefix(b"/").unwrap_or(below));
+        let shown = !Path::new(below).components().any(|part| part == std::path::Component::ParentDir);
+        shown.then(|| self.directory.join(below))
     }
 
     fn scan(&self, by_id: &mut HashMap<u64, Arc<Cgroup>>) {

@@ -302,7 +302,7 @@ impl Looking {
         // These looks do not tell when a datagram came last, so no flow is idle in them.
         for mut fact in connections_of(snapshot.sockets, &snapshot.at, Duration::MAX) {
             match before.remove(&fact.cookie) {
-                Some(known) => fact.opened = known.opened,
+                Some(known) => add_known(&mut fact, &known),
                 None if first => {}
                 None => {
                     fact.opened = at;
@@ -317,6 +317,15 @@ impl Looking {
             fact
         });
         (opened, ended.collect())
+    }
+}
+
+/// What an earlier look knew: the beginning, and the owner of a socket that was closed and has more to say to its peer.
+fn add_known(fact: &mut ConnectionFact, known: &ConnectionFact) {
+    fact.opened = known.opened;
+    if fact.process.is_none() {
+        fact.process.clone_from(&known.process);
+        fact.attribution = known.attribution;
     }
 }
 
@@ -573,6 +582,8 @@ impl Shared {
         filter: &Filter,
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
+        // Before the list, so that those who own what is listed were introduced, also where they are gone by now.
+        self.pump()?;
         let SocketSnapshot { at, sockets, mut observed } = self.list(Orphans::Open)?;
         // After the list: what ended meanwhile is then in both, and told once, as ended.
         self.pump()?;
@@ -581,7 +592,7 @@ impl Shared {
         if matches!(self.backend, Backend::Looking(_)) {
             for fact in &mut open {
                 if let Some(known) = self.remembered(fact) {
-                    fact.opened = known.opened;
+                    add_known(fact, &known);
                 }
             }
             observed.warnings.push(
