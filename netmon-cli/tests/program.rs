@@ -155,6 +155,8 @@ fn help_is_stable_at_every_level() {
         "pps",
         "doctor",
         "record",
+        "shell",
+        "tools",
         "completions",
         "man",
     ];
@@ -649,8 +651,10 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli-patterns.1",
             "netmon-cli-pps.1",
             "netmon-cli-record.1",
+            "netmon-cli-shell.1",
             "netmon-cli-sockets.1",
             "netmon-cli-summary.1",
+            "netmon-cli-tools.1",
             "netmon-cli.1"
         ]
     );

@@ -7,7 +7,7 @@ use std::{
 };
 
 use netmon_core::{
-    Connection, ConnectionWatch, ConnectionsAnswer, Error, Header, Monitor, PatternsRequest, SocketsRequest,
+    Connection, ConnectionWatch, ConnectionsAnswer, Error, Header, PatternsRequest, SocketsRequest,
     SummaryRequest,
     answer::{EndLine, Line, Row as _},
     view::ConnectionLines,
@@ -17,6 +17,7 @@ use super::{again, ask, cancelled_by_signals, reconnect};
 use crate::{
     arguments::{ConnectionsArguments, Format, Global},
     failure::Failure,
+    names,
     output::{self, Printer},
 };
 
@@ -26,13 +27,14 @@ pub(super) fn run(global: &Global, arguments: &ConnectionsArguments) -> Result<E
     if arguments.watch {
         return watch(global, arguments);
     }
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let mut printer = Printer::new(global);
     let mut request = arguments.request.clone();
     request.limit = request.limit.or(printer.page());
     let answer = ask("observing", request.window, |control| monitor.connections(&request, control))?;
 
-    let rest = rest_of(&answer, request.limit);
+    let meant = || names::meant(&monitor, &request.filter, answer.total == 0);
+    let rest = rest_of(&answer, request.limit).or_else(meant);
     if arguments.fields.is_empty() {
         printer.answer_with(&answer, rest)?;
     } else {
@@ -49,16 +51,18 @@ fn rest_of(answer: &ConnectionsAnswer, limit: Option<u64>) -> Option<String> {
 }
 
 pub(super) fn summary(global: &Global, request: &SummaryRequest) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let answer = ask("observing", request.window, |control| monitor.summary(request, control))?;
-    Printer::new(global).answer(&answer)?;
+    let meant = names::meant(&monitor, &request.filter, answer.connections == 0);
+    Printer::new(global).answer_with(&answer, meant)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn patterns(global: &Global, request: &PatternsRequest) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let answer = ask("observing", request.window, |control| monitor.patterns(request, control))?;
-    Printer::new(global).answer(&answer)?;
+    let meant = names::meant(&monitor, &request.filter, answer.connections == 0);
+    Printer::new(global).answer_with(&answer, meant)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,23 +70,27 @@ pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitC
     let mut printer = Printer::new(global);
     let mut page = request.clone();
     page.limit = page.limit.or(printer.page());
-    let answer = Monitor::open(&global.source)?.sockets(&page)?;
+    let monitor = global.monitor()?;
+    let answer = monitor.sockets(&page)?;
     let rest = (request.limit.is_none() && answer.header.coverage.truncated)
-        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.total.to_string())])));
+        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.total.to_string())])))
+        .or_else(|| names::meant(&monitor, &request.filter, answer.total == 0));
     printer.answer_with(&answer, rest)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn listeners(global: &Global, request: &SocketsRequest) -> Result<ExitCode, Failure> {
-    let answer = Monitor::open(&global.source)?.listeners(request)?;
-    Printer::new(global).answer(&answer)?;
+    let monitor = global.monitor()?;
+    let answer = monitor.listeners(request)?;
+    let meant = names::meant(&monitor, &request.filter, answer.total == 0);
+    Printer::new(global).answer_with(&answer, meant)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn watch(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, Failure> {
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let mut watch = monitor.watch_connections(&arguments.request)?;
     let cancel = cancelled_by_signals();
     let mut changes = Changes::new(global, &arguments.fields)?;
