@@ -1,10 +1,11 @@
 //! The command line.
 #![allow(clippy::doc_markdown, reason = "this is the text of --help, which shows backticks as they are")]
 
-use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
 
-use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use netmon_core::{
+    Monitor,
     monitor::top::TopView,
     request::{
         ConnectionsRequest, DiagnoseRequest, DiffRequest, DropsRequest, HookChoice, InsightsRequest,
@@ -12,6 +13,8 @@ use netmon_core::{
     },
     source::SourceChoice,
 };
+
+use crate::{session::Session, tools::ToolArguments};
 
 const EXIT_CODES: &str = "\
 Exit status:
@@ -25,6 +28,7 @@ it cannot be started, 127 where there is none of that name.";
 
 const EXAMPLES: &str = "\
 Examples:
+  netmon-cli                                  the shell: questions one after the other
   netmon-cli connections                      who talks to whom, and which process does it
   netmon-cli connections --filter 'failed and port == 443'
   netmon-cli summary --process curl --since 60s
@@ -47,8 +51,41 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) tool: ToolArguments,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
+}
+
+impl Arguments {
+    /// The grammar of the command line, of a line in the shell, and of manuals and completions.
+    pub(crate) fn grammar() -> clap::Command {
+        Self::command().mut_subcommands(with_words_of_netspy)
+    }
+
+    /// Reads words that begin with the name of the program.
+    pub(crate) fn read<W: Into<std::ffi::OsString> + Clone>(
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Self, clap::Error> {
+        let mut grammar = Self::grammar();
+        let matches = grammar.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))
+    }
+}
+
+/// netspy says `--duration` for how far back or how long, and `--max-events` for how many rows.
+fn with_words_of_netspy(command: clap::Command) -> clap::Command {
+    let has =
+        |command: &clap::Command, id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
+    let time = ["duration", "since", "window"].into_iter().find(|id| has(&command, id));
+    let command = match time {
+        None | Some("duration") => command,
+        Some(time) => command.mut_arg(time, |argument| argument.visible_alias("duration")),
+    };
+    if !has(&command, "limit") {
+        return command;
+    }
+    command.mut_arg("limit", |limit| limit.visible_alias("max-events"))
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +125,19 @@ pub(crate) struct Global {
     /// Log what is done, to stderr; twice for more
     #[arg(short, long, global = true, help_heading = "Global options", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// What stays open between the lines of the shell.
+    #[arg(skip)]
+    pub(crate) session: Option<Arc<Session>>,
+}
+
+impl Global {
+    /// Who answers.
+    pub(crate) fn monitor(&self) -> netmon_core::Result<Monitor> {
+        match &self.session {
+            Some(session) => session.monitor(&self.source),
+            None => Monitor::open(&self.source),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -115,7 +165,7 @@ impl Color {
     /// Decides for error messages; tables ask [`Color::wanted`].
     pub(crate) fn write_global(self) {
         match self {
-            Self::Auto => {}
+            Self::Auto => anstream::ColorChoice::Auto.write_global(),
             Self::Always => anstream::ColorChoice::Always.write_global(),
             Self::Never => anstream::ColorChoice::Never.write_global(),
         }
@@ -149,6 +199,7 @@ pub(crate) enum Command {
     /// the process that connected or accepted. A recording answers about the past; otherwise connections are observed for
     /// the window. Text shows a page, and the command for the next one; other formats show all.
     #[command(
+        visible_alias = "list",
         mut_arg("limit", most_rows_in_text),
         after_help = "\
 Examples:
@@ -205,7 +256,7 @@ Examples:
   netmon-cli insights
   NETMON_AI_MODEL=llama3.2 NETMON_AI_BASE_URL=http://localhost:11434/v1 netmon-cli insights 'why is it slow?'
   netmon-cli insights 'what fails?' --process nginx --ai-dry-run     what would be sent")]
-    Insights(Box<InsightsRequest>),
+    Insights(Box<InsightsArguments>),
     /// Packets that the kernel dropped: why, whose, and at which port
     ///
     /// Drops are summed up in the kernel by reason, protocol, local port and the process that owns the socket; the other
@@ -332,6 +383,37 @@ Examples:
   netmon-cli --source replay:today.jsonl connections --sort bytes")]
     Record(RecordArguments),
 
+    /// The shell: questions one after the other, with history and completion
+    ///
+    /// Its lines are the arguments of netmon-cli, quoted as in sh, and everything that works here works there. What is
+    /// given before `shell` holds for all lines. On a terminal Tab completes, Ctrl-C cancels what runs, and Ctrl-D leaves;
+    /// from elsewhere lines are read as a script, which ends at the first command that fails, with its status. # begins a
+    /// comment.
+    ///
+    /// The source stays open. Where netmond does not run, connections are recorded while the shell is open, so that --since
+    /// asks about that time.
+    ///
+    /// Lines are kept in $XDG_STATE_HOME/netmon/history (~/.local/state), about a thousand of them, for the user alone; not
+    /// those with a text for a model, nor those that begin with a blank.
+    #[command(after_help = "\
+Examples:
+  netmon-cli shell                                a bare netmon-cli on a terminal does the same
+  netmon-cli --source replay:today.jsonl shell
+  netmon-cli -o json shell < questions")]
+    Shell,
+
+    /// The tools of MCP clients and of netspy, and the command that each one is
+    #[command(after_help = "\
+Examples:
+  netmon-cli tools
+  netmon-cli --tool get_network_summary --process curl --duration 60
+  netmon-cli --tool list_connections --pid 1234 --max-events 20")]
+    Tools,
+
+    /// Leave the shell
+    #[command(hide = true, visible_alias = "exit")]
+    Quit,
+
     /// Completions for a shell
     #[command(after_help = "\
 Examples:
@@ -387,6 +469,15 @@ pub(crate) struct TopArguments {
     /// End after so many samples
     #[arg(long, value_name = "N")]
     pub(crate) samples: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InsightsArguments {
+    #[command(flatten)]
+    pub(crate) request: InsightsRequest,
+    /// The question, as netspy asks it
+    #[arg(long, value_name = "QUESTION", conflicts_with = "question")]
+    pub(crate) query: Option<String>,
 }
 
 #[derive(Debug, Args)]

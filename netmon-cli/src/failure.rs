@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Question(Error),
     /// The arguments contradict each other; the text says how.
     Usage(String),
+    /// The arguments are not understood, or ask for help.
+    Line(Box<clap::Error>),
     /// The answer cannot be written.
     Output(io::Error),
 }
@@ -28,6 +30,12 @@ pub(crate) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Question(error)
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        Self::Line(Box::new(error))
     }
 }
 
@@ -44,6 +52,7 @@ impl Failure {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(_) => UNREACHABLE,
             Self::Usage(_) => USAGE,
+            Self::Line(error) => return explain(error),
             Self::Question(Error::Cancelled) => return ExitCode::from(INTERRUPTED),
             Self::Question(error) => code(error),
         };
@@ -60,9 +69,18 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Usage(message) => message.clone(),
+            Self::Line(error) => error.to_string(),
             Self::Output(error) => format!("cannot write the answer: {error}"),
             Self::Question(error) => error.with_cause(),
         }
+    }
+}
+
+/// Help goes to stdout and is a success; all else is a mistake.
+fn explain(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(UNREACHABLE),
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE)),
     }
 }
 

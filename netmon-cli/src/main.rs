@@ -4,36 +4,27 @@
 mod arguments;
 mod command;
 mod failure;
+mod log;
+mod names;
 mod output;
 mod progress;
+mod session;
+mod shell;
+mod signals;
+mod tools;
 mod top;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::arguments::Arguments;
+use crate::{arguments::Arguments, failure::Failure};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    arguments.global.color.write_global();
-    start_log(arguments.global.verbose);
-    match command::run(&arguments) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
-    }
+    run().unwrap_or_else(|failure| failure.report())
 }
 
-/// Logs go to stderr, so that stdout is the answer and nothing else.
-fn start_log(verbose: u8) {
-    use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-
-    let level = match verbose {
-        0 => LevelFilter::ERROR,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+fn run() -> Result<ExitCode, Failure> {
+    let arguments = Arguments::read(std::env::args_os())?;
+    arguments.global.color.write_global();
+    log::start(arguments.global.verbose);
+    command::run(&arguments)
 }

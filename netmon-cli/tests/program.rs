@@ -171,6 +171,8 @@ fn help_is_stable_at_every_level() {
         "top",
         "doctor",
         "record",
+        "shell",
+        "tools",
         "completions",
         "man",
     ];
@@ -794,8 +796,10 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli-pps.1",
             "netmon-cli-record.1",
             "netmon-cli-run.1",
+            "netmon-cli-shell.1",
             "netmon-cli-sockets.1",
             "netmon-cli-summary.1",
+            "netmon-cli-tools.1",
             "netmon-cli-top.1",
             "netmon-cli.1"
         ]

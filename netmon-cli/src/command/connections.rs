@@ -12,14 +12,14 @@ use netmon_core::{
     PatternsRequest, SocketsRequest, SummaryRequest,
     answer::{EndLine, Line, Row as _},
     model::Model,
-    request::InsightsRequest,
     view::ConnectionLines,
 };
 
 use super::{again, ask, cancelled_by_signals, reconnect};
 use crate::{
-    arguments::{ConnectionsArguments, DiffArguments, Format, Global},
+    arguments::{ConnectionsArguments, DiffArguments, Format, Global, InsightsArguments},
     failure::Failure,
+    names,
     output::{self, Printer},
 };
 
@@ -29,13 +29,14 @@ pub(super) fn run(global: &Global, arguments: &ConnectionsArguments) -> Result<E
     if arguments.watch {
         return watch(global, arguments);
     }
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let mut printer = Printer::new(global);
     let mut request = arguments.request.clone();
     request.limit = request.limit.or(printer.page());
     let answer = ask("observing", request.window, |control| monitor.connections(&request, control))?;
 
-    let rest = rest_of(&answer, request.limit);
+    let meant = || names::meant(&monitor, &request.filter, answer.total == 0);
+    let rest = rest_of(&answer, request.limit).or_else(meant);
     if arguments.fields.is_empty() {
         printer.answer_with(&answer, rest)?;
     } else {
@@ -52,37 +53,41 @@ fn rest_of(answer: &ConnectionsAnswer, limit: Option<u64>) -> Option<String> {
 }
 
 pub(super) fn summary(global: &Global, request: &SummaryRequest) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let answer = ask("observing", request.window, |control| monitor.summary(request, control))?;
-    Printer::new(global).answer(&answer)?;
+    let meant = names::meant(&monitor, &request.filter, answer.connections == 0);
+    Printer::new(global).answer_with(&answer, meant)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn patterns(global: &Global, request: &PatternsRequest) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let answer = ask("observing", request.window, |control| monitor.patterns(request, control))?;
-    Printer::new(global).answer(&answer)?;
+    let meant = names::meant(&monitor, &request.filter, answer.connections == 0);
+    Printer::new(global).answer_with(&answer, meant)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn diagnose(global: &Global, request: &DiagnoseRequest) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let diagnosis = ask("observing", request.window, |control| monitor.diagnose(request, control))?;
     Printer::new(global).answer(&diagnosis)?;
     Ok(if diagnosis.total == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(super) fn insights(global: &Global, request: &InsightsRequest) -> Result<ExitCode, Failure> {
+pub(super) fn insights(global: &Global, arguments: &InsightsArguments) -> Result<ExitCode, Failure> {
+    let mut request = arguments.request.clone();
+    request.question = request.question.or_else(|| arguments.query.clone());
     let model = Model::from_environment()?;
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let insights =
-        ask("observing", request.window, |control| monitor.insights(request, model.as_ref(), control))?;
+        ask("observing", request.window, |control| monitor.insights(&request, model.as_ref(), control))?;
     Printer::new(global).answer(&insights)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn drops(global: &Global, request: &DropsRequest) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let mut printer = Printer::new(global);
     let mut page = request.clone();
     page.limit = page.limit.or(printer.page());
@@ -97,16 +102,20 @@ pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitC
     let mut printer = Printer::new(global);
     let mut page = request.clone();
     page.limit = page.limit.or(printer.page());
-    let answer = Monitor::open(&global.source)?.sockets(&page)?;
+    let monitor = global.monitor()?;
+    let answer = monitor.sockets(&page)?;
     let rest = (request.limit.is_none() && answer.header.coverage.truncated)
-        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.total.to_string())])));
+        .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.total.to_string())])))
+        .or_else(|| names::meant(&monitor, &request.filter, answer.total == 0));
     printer.answer_with(&answer, rest)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn listeners(global: &Global, request: &SocketsRequest) -> Result<ExitCode, Failure> {
-    let answer = Monitor::open(&global.source)?.listeners(request)?;
-    Printer::new(global).answer(&answer)?;
+    let monitor = global.monitor()?;
+    let answer = monitor.listeners(request)?;
+    let meant = names::meant(&monitor, &request.filter, answer.total == 0);
+    Printer::new(global).answer_with(&answer, meant)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,7 +123,7 @@ pub(super) fn diff(global: &Global, arguments: &DiffArguments) -> Result<ExitCod
     let mut printer = Printer::new(global);
     let mut request = arguments.request.clone();
     request.limit = request.limit.or(printer.page());
-    let after = Monitor::open(arguments.after.as_ref().unwrap_or(&global.source))?;
+    let after = arguments.after.as_ref().map_or_else(|| global.monitor(), Monitor::open)?;
     let before = arguments.before.as_ref().map(Monitor::open).transpose()?;
     let answer = ask("observing", request.window, |control| match &before {
         Some(before) => after.diff_from(before, &request, control),
@@ -129,7 +138,7 @@ pub(super) fn diff(global: &Global, arguments: &DiffArguments) -> Result<ExitCod
 fn watch(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, Failure> {
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let mut watch = monitor.watch_connections(&arguments.request)?;
     let cancel = cancelled_by_signals();
     let mut changes = Changes::new(global, &arguments.fields)?;

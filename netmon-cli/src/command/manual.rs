@@ -7,27 +7,26 @@ use std::{
     process::ExitCode,
 };
 
-use clap::CommandFactory as _;
-
 use crate::{arguments::Arguments, failure::Failure};
 
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
     // Into memory first: the generator panics when it cannot write, as on a closed pipe.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "netmon-cli", &mut script);
+    clap_complete::generate(shell, &mut Arguments::grammar(), "netmon-cli", &mut script);
     io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn pages(directory: Option<&Path>) -> Result<ExitCode, Failure> {
-    let mut command = Arguments::command();
+    let mut command = Arguments::grammar();
     command.build();
     let Some(directory) = directory else {
         clap_mangen::Man::new(command).render(&mut io::stdout())?;
         return Ok(ExitCode::SUCCESS);
     };
     let mut commands = vec![command.clone()];
-    commands.extend(command.get_subcommands().filter(|command| command.get_name() != "help").cloned());
+    let documented = |command: &&clap::Command| command.get_name() != "help" && !command.is_hide_set();
+    commands.extend(command.get_subcommands().filter(documented).cloned());
     for command in commands {
         // A subcommand's display name has its parent's before it: netmon-cli-pps.
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();

@@ -1,6 +1,6 @@
 //! The commands: each builds a request, asks, and prints.
 
-mod again;
+pub(crate) mod again;
 mod connections;
 mod manual;
 mod pps;
@@ -10,21 +10,35 @@ mod run;
 use std::process::ExitCode;
 
 use netmon_core::{
-    Answer, Cancel, Control, Monitor,
+    Answer, Control,
     request::{LONGEST_CALL, RateRequest, check_window},
     source::recording::RecordRequest,
 };
 
+pub(crate) use crate::signals::cancelled_by_signals;
 use crate::{
     arguments::{Arguments, Command, Global, InterfacesArguments, RecordArguments},
     failure::Failure,
     output::Printer,
     progress::Bar,
+    shell, tools,
 };
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let global = &arguments.global;
     match &arguments.command {
+        Some(command) => {
+            arguments.tool.refuse()?;
+            run_command(&arguments.global, command)
+        }
+        None => match arguments.tool.command()? {
+            Some(command) => run_command(&arguments.global, &command),
+            None => shell::bare(&arguments.global),
+        },
+    }
+}
+
+fn run_command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
         Command::Interfaces(interfaces) => run_interfaces(global, interfaces),
         Command::Pps(pps) => pps::run(global, pps),
         Command::Connections(connections) => connections::run(global, connections),
@@ -40,20 +54,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Diff(diff) => connections::diff(global, diff),
         Command::Doctor => run_doctor(global),
         Command::Record(record) => run_record(global, record),
+        Command::Shell => shell::run(global),
+        Command::Tools => tools::list(global),
+        // The shell itself knows what to do.
+        Command::Quit => Ok(ExitCode::SUCCESS),
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { dir } => manual::pages(dir.as_deref()),
     }
-}
-
-/// Ctrl-C and SIGTERM end what is being measured; the guards then detach and the program ends in order.
-pub(crate) fn cancelled_by_signals() -> Cancel {
-    let cancel = Cancel::new();
-    let on_signal = cancel.clone();
-    if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
-        // Then the default action stands: the kernel detaches what is attached by links.
-        tracing::warn!("cannot handle signals: {error}");
-    }
-    cancel
 }
 
 /// Asks a question that takes a while, with a bar meanwhile.
@@ -69,7 +76,7 @@ fn ask<A: Answer>(
 }
 
 fn run_interfaces(global: &Global, arguments: &InterfacesArguments) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let answer = if arguments.now {
         monitor.interfaces()?
     } else {
@@ -81,7 +88,7 @@ fn run_interfaces(global: &Global, arguments: &InterfacesArguments) -> Result<Ex
 }
 
 fn run_doctor(global: &Global) -> Result<ExitCode, Failure> {
-    let answer = Monitor::open(&global.source)?.capabilities()?;
+    let answer = global.monitor()?.capabilities()?;
     Printer::new(global).answer(&answer)?;
     Ok(if answer.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -92,7 +99,7 @@ fn run_record(global: &Global, arguments: &RecordArguments) -> Result<ExitCode, 
     request.duration = arguments.duration;
     request.rates = rates_to_record(arguments);
 
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let bar = Bar::new("recording; Ctrl-C ends it", arguments.duration);
     let show = |progress| bar.show(progress);
     let control = Control { cancel: cancelled_by_signals(), progress: Some(&show) };

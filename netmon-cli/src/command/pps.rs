@@ -7,7 +7,7 @@ use std::{
 };
 
 use netmon_core::{
-    Answer as _, Control, Error, Monitor, RatesAnswer,
+    Answer as _, Control, Error, RatesAnswer,
     monitor::RateWatch,
     request::{LONGEST_CALL, check_window},
     view::RateLines,
@@ -27,7 +27,7 @@ pub(super) fn run(global: &Global, arguments: &PpsArguments) -> Result<ExitCode,
     }
     check_window(arguments.rates.window, LONGEST_CALL)
         .map_err(|error| Failure::Usage(format!("{error}, or up to 1 h with --watch")))?;
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let answer =
         ask("measuring", arguments.rates.window, |control| monitor.rates(&arguments.rates, control))?;
     Printer::new(global).answer(&answer)?;
@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, arguments: &PpsArguments) -> Result<ExitCode,
 }
 
 fn watch(global: &Global, arguments: &PpsArguments) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let mut watch = monitor.watch_rates(&arguments.rates)?;
     let mut shown = Shown::new(Printer::new(global));
     let cancel = cancelled_by_signals();

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use netmon_core::{CleanText, Monitor, RunAnswer, RunWatch, view::Layout};
+use netmon_core::{CleanText, RunAnswer, RunWatch, view::Layout};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
@@ -30,7 +30,7 @@ const NOT_STARTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     let mut watch = monitor.watch_run(&arguments.request)?;
     // What cannot be written is told before anything is done.
     let file = arguments.report.as_ref().map(File::create).transpose()?;

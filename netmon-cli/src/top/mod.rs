@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use netmon_core::{Cancel, Monitor};
+use netmon_core::Cancel;
 use ratatui::crossterm::event;
 
 use self::{
@@ -37,7 +37,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(global: &Global, arguments: &TopArguments) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::open(&global.source)?;
+    let monitor = global.monitor()?;
     // What cannot be asked is told before the screen changes.
     let watch = monitor.watch_top(&arguments.request)?;
     let cancel = cancelled_by_signals();

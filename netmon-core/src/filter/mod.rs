@@ -109,6 +109,19 @@ use crate::{
     fact::{ConnectionFact, DropFact},
 };
 
+/// What somebody may have meant who typed a name that is none of these: `did you mean "curl"?`. `None` where none is near.
+///
+/// ```
+/// # use netmon_core::filter::did_you_mean;
+/// let names = ["curl", "nginx"];
+/// assert_eq!(did_you_mean("crul", names.into_iter()).as_deref(), Some("did you mean \"curl\"?"));
+/// assert_eq!(did_you_mean("postgres", names.into_iter()), None);
+/// ```
+pub fn did_you_mean<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let suggestion = field::suggestions(typed, names.map(|name| (name, name)));
+    suggestion.strip_prefix("; ").map(str::to_owned)
+}
+
 /// The longest expression, in characters.
 pub const LONGEST_EXPRESSION: usize = 4096;
 /// How deep parentheses and `not` may be nested.

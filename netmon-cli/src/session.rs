@@ -1,0 +1,61 @@
+//! What stays open between the lines of the shell: one source, and who observes there.
+
+use std::sync::{Mutex, PoisonError};
+
+use netmon_core::{
+    Monitor, Result,
+    source::{Observation, SourceChoice},
+};
+
+/// The source of a shell. It is opened once and stays open, so that the shell remembers what happened meanwhile.
+#[derive(Debug)]
+pub(crate) struct Session {
+    source: SourceChoice,
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    monitor: Monitor,
+    observation: Option<Observation>,
+}
+
+impl Session {
+    /// Of this source, which is opened when it is first asked.
+    pub(crate) fn new(source: SourceChoice) -> Self {
+        Self { source, open: Mutex::default() }
+    }
+
+    /// Who answers from this source: the one that stays open, or another for this question alone.
+    pub(crate) fn monitor(&self, source: &SourceChoice) -> Result<Monitor> {
+        if *source != self.source {
+            return Monitor::open(source);
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &*open {
+            return Ok(open.monitor.clone());
+        }
+        let monitor = Monitor::open(source)?;
+        *open = Some(Open { observation: observe(&monitor), monitor: monitor.clone() });
+        Ok(monitor)
+    }
+
+    /// Whether it is this that records, from its beginning on.
+    pub(crate) fn records(&self) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().is_some_and(|open| open.observation.is_some())
+    }
+}
+
+/// Where nobody recorded so far, this does from now on.
+fn observe(monitor: &Monitor) -> Option<Observation> {
+    let source = monitor.source();
+    match source.observed(None) {
+        Ok(None) => {}
+        Ok(Some(_)) | Err(_) => return None,
+    }
+    source
+        .observe()
+        .inspect_err(|error| tracing::warn!("connections are not recorded: {}", error.with_cause()))
+        .ok()
+}
