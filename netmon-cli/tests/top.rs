@@ -202,8 +202,12 @@ fn live_rates_are_those_of_the_traffic() {
 fn a_process_is_seen_live_with_its_connection_below_it() {
     let (port, stream) = chatter();
     let filter = format!("remote.port == {port}");
-    let terminal =
-        Terminal::start(CLI, &["--source", "live", "top", "--interval", "0.2s", "--filter", &filter], 120, 30);
+    let terminal = Terminal::start(
+        CLI,
+        &["--source", "live", "top", "--interval", "0.2s", "--filter", &filter],
+        120,
+        30,
+    );
     terminal.wait_for("source: live");
     terminal.wait_for(&std::process::id().to_string());
     terminal.press("\r");

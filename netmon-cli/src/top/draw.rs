@@ -175,7 +175,8 @@ fn draw_graph(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let latest = |series: &[f64]| series.last().map_or_else(|| "-".to_owned(), |rate| units::bytes(*rate));
     let of = if selected.is_some() { "this line" } else { "all" };
     let caption = |text: String| Line::from(fit(&text, usize::from(graph.width) - 1));
-    let top = format!("{of}: received {}/s (highest {}/s)", latest(&past.received), units::bytes(bars.highest));
+    let top =
+        format!("{of}: received {}/s (highest {}/s)", latest(&past.received), units::bytes(bars.highest));
     let (up, down) = (toned(state, Tone::Good), toned(state, Tone::Warning));
     let mut lines = vec![caption(top)];
     lines.extend(bars.above.into_iter().map(|row| Line::styled(row, up)));
@@ -247,7 +248,10 @@ fn bottom_lines(state: &State, area: Rect) -> Vec<Line<'static>> {
     if let Some(prompt) = &state.prompt {
         lines.push(Line::from(prompt_text(prompt, area.width)));
         if let Some(error) = &prompt.error {
-            lines.extend(error_lines(prompt, error, area.width).map(|line| Line::styled(line, toned(state, Tone::Bad))));
+            lines.extend(
+                error_lines(prompt, error, area.width)
+                    .map(|line| Line::styled(line, toned(state, Tone::Bad))),
+            );
         }
         // The rest must stay visible.
         lines.truncate(usize::from(area.height / 2).max(1));
@@ -285,8 +289,12 @@ const PROMPT: u16 = 8;
 /// How many characters stand left of the screen, so that the cursor is on it.
 fn prompt_skip(prompt: &Prompt, width: u16) -> usize {
     let room = usize::from(width.saturating_sub(PROMPT + 1)).max(1);
-    let before: Vec<usize> =
-        prompt.text.chars().take(prompt.cursor).map(|character| character.width().unwrap_or_default()).collect();
+    let before: Vec<usize> = prompt
+        .text
+        .chars()
+        .take(prompt.cursor)
+        .map(|character| character.width().unwrap_or_default())
+        .collect();
     let mut used: usize = before.iter().sum();
     let mut skip = 0;
     while used > room {
@@ -304,7 +312,11 @@ fn prompt_column(prompt: &Prompt, width: u16) -> u16 {
 }
 
 /// A caret below the place that is wrong, and what is wrong there.
-fn error_lines<'a>(prompt: &Prompt, error: &'a FilterError, width: u16) -> impl Iterator<Item = String> + use<'a> {
+fn error_lines<'a>(
+    prompt: &Prompt,
+    error: &'a FilterError,
+    width: u16,
+) -> impl Iterator<Item = String> + use<'a> {
     let place = Prompt { cursor: error.column.saturating_sub(1), ..prompt.clone() };
     let skipped = prompt_skip(prompt, width);
     let before = place.text.chars().take(place.cursor).skip(skipped);

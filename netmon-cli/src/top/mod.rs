@@ -3,12 +3,12 @@
 mod draw;
 mod input;
 mod printed;
-mod sampler;
-mod state;
-mod terminal;
 #[cfg(test)]
 #[path = "../../tests/support/terminal.rs"]
 mod pseudo_terminal;
+mod sampler;
+mod state;
+mod terminal;
 #[cfg(test)]
 mod tests;
 

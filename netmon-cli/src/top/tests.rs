@@ -37,12 +37,15 @@ fn after(samples: usize) -> State {
 
 fn press(state: &mut State, keys: &str) {
     for key in keys.chars() {
-        code(state, match key {
-            '\n' => KeyCode::Enter,
-            '\t' => KeyCode::Tab,
-            '\u{1b}' => KeyCode::Esc,
-            key => KeyCode::Char(key),
-        });
+        code(
+            state,
+            match key {
+                '\n' => KeyCode::Enter,
+                '\t' => KeyCode::Tab,
+                '\u{1b}' => KeyCode::Esc,
+                key => KeyCode::Char(key),
+            },
+        );
     }
 }
 
@@ -274,7 +277,10 @@ fn a_daemon_that_is_gone_is_told_and_its_return_too() {
     state.take(Message::Gone("cannot reach netmond at unix:/run/x: it is not running".to_owned()));
     let text = screen(&mut state, 80, 24);
     assert!(text.contains("NO ANSWER"), "{text}");
-    assert!(text.contains("cannot reach netmond at unix:/run/x: it is not running; waiting for it"), "{text}");
+    assert!(
+        text.contains("cannot reach netmond at unix:/run/x: it is not running; waiting for it"),
+        "{text}"
+    );
     state.take(Message::Back);
     assert!(!screen(&mut state, 80, 24).contains("NO ANSWER"));
 }

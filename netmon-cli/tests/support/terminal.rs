@@ -38,7 +38,8 @@ impl Terminal {
         let (pty, pts) = open().unwrap();
         pty.resize(Size::new(rows, columns)).unwrap();
         let before = tcgetattr(pty.as_fd()).unwrap();
-        let mut command = Command::new(program).args(arguments).env("TERM", "xterm-256color").env("TZ", "UTC");
+        let mut command =
+            Command::new(program).args(arguments).env("TERM", "xterm-256color").env("TZ", "UTC");
         for name in ["NETMON_SOURCE", "NO_COLOR", "COLUMNS", "LINES", "RUST_BACKTRACE"] {
             command = command.env_remove(name);
         }
@@ -125,9 +126,8 @@ impl Terminal {
         self.wait_until("the screen as it was", |_| !self.has_own_screen());
         assert!(!self.parser().screen().hide_cursor());
         let after = tcgetattr(self.pty.as_fd()).unwrap();
-        let modes = |modes: &Termios| {
-            (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes)
-        };
+        let modes =
+            |modes: &Termios| (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes);
         assert_eq!(modes(&after), modes(&self.before));
         thread::sleep(Duration::from_millis(100));
         let text = self.text();

@@ -39,7 +39,10 @@ pub use top::TopWatch;
 use crate::{
     control::Control,
     error::Result,
-    request::{ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest, TopRequest},
+    request::{
+        ConnectionsRequest, Directions, PatternsRequest, RateRequest, SocketsRequest, SummaryRequest,
+        TopRequest,
+    },
     source::{
         Evaluated, Question, Source,
         live::LiveSource,

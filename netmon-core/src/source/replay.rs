@@ -287,7 +287,11 @@ impl Source for ReplaySource {
     }
 
     fn counted(&self, at: &Moment) -> Result<Moment> {
-        Ok(self.connections.as_ref().and_then(|recorded| recorded.counted(at)).unwrap_or_else(|| self.first().at))
+        Ok(self
+            .connections
+            .as_ref()
+            .and_then(|recorded| recorded.counted(at))
+            .unwrap_or_else(|| self.first().at))
     }
 
     fn totals(&self) -> Result<ConnectionTotals> {

@@ -68,10 +68,9 @@ mod tests {
         let graph = mirrored_graph(&[0.0, 1.0], &[1e9], 2, 1);
         assert_eq!(graph.above, [" ▁"]);
         assert_eq!(mirrored_graph(&[], &[], 4, 1).above, ["    "]);
-        assert_eq!(mirrored_graph(&[1.0], &[1.0], 0, 0), MirroredGraph {
-            above: vec![],
-            below: vec![],
-            highest: 0.0
-        });
+        assert_eq!(
+            mirrored_graph(&[1.0], &[1.0], 0, 0),
+            MirroredGraph { above: vec![], below: vec![], highest: 0.0 }
+        );
     }
 }

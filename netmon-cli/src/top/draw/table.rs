@@ -82,7 +82,8 @@ fn widths(columns: &[TopColumn], lines: &[TopLine], room: usize) -> Vec<Option<u
     }
     // The text columns share what is missing.
     while total(&widths) > room {
-        let widest = (0..columns.len()).filter(|&index| widths[index].is_some()).max_by_key(|&index| widths[index]);
+        let widest =
+            (0..columns.len()).filter(|&index| widths[index].is_some()).max_by_key(|&index| widths[index]);
         match widest.and_then(|index| widths[index].as_mut()) {
             Some(width) if *width > 4 => *width -= 1,
             _ => break,

@@ -52,18 +52,39 @@ impl TopView {
             Traffic, Unit, Way,
         };
         match self {
-            Self::Processes => &[
-                Process, Pid, Received, Sent, Open, New, Failed, Rtt, Retransmits, Traffic, Recent, Unit,
-            ],
+            Self::Processes => {
+                &[Process, Pid, Received, Sent, Open, New, Failed, Rtt, Retransmits, Traffic, Recent, Unit]
+            }
             Self::Connections => &[
-                Process, Remote, Received, Sent, State, Pid, Rtt, Protocol, Way, Error, Retransmits,
-                Duration, Traffic, Recent, Local,
+                Process,
+                Remote,
+                Received,
+                Sent,
+                State,
+                Pid,
+                Rtt,
+                Protocol,
+                Way,
+                Error,
+                Retransmits,
+                Duration,
+                Traffic,
+                Recent,
+                Local,
             ],
             Self::Destinations => {
                 &[Remote, Protocol, Received, Sent, Open, New, Failed, Rtt, Retransmits, Traffic, Recent]
             }
             Self::Interfaces => &[
-                Interface, Received, Sent, State, PacketsReceived, PacketsSent, Errors, Drops, Traffic,
+                Interface,
+                Received,
+                Sent,
+                State,
+                PacketsReceived,
+                PacketsSent,
+                Errors,
+                Drops,
+                Traffic,
                 Recent,
             ],
         }
@@ -261,9 +282,10 @@ impl TopInterval {
         let mut list =
             TopList { view: query.view, groups: groups.all, lines: Vec::new(), now_ns: self.at.boot_ns };
         list.lines = match query.view {
-            TopView::Connections => {
-                matching.iter().map(|&at| (connection_key(&self.connections[at]), Place::Connection(at))).collect()
-            }
+            TopView::Connections => matching
+                .iter()
+                .map(|&at| (connection_key(&self.connections[at]), Place::Connection(at)))
+                .collect(),
             TopView::Interfaces => (0..self.interfaces.len())
                 .map(|at| (TopKey::Interface(self.interfaces[at].fact.index), Place::Interface(at)))
                 .collect(),
@@ -348,9 +370,7 @@ impl TopList {
     fn sort(&self, interval: &TopInterval, lines: &mut Vec<(TopKey, Place)>, query: &TopQuery<'_>) {
         let mut keyed: Vec<(Value<'_>, (TopKey, Place))> = lines
             .iter()
-            .filter_map(|line| {
-                Some((value(query.sort, self.item(interval, line.1)?, self.now_ns), *line))
-            })
+            .filter_map(|line| Some((value(query.sort, self.item(interval, line.1)?, self.now_ns), *line)))
             .collect();
         keyed.sort_by(|(one, (one_key, _)), (other, (other_key, _))| {
             one.compare(other, query.reverse).then_with(|| one_key.cmp(other_key))
@@ -371,10 +391,10 @@ impl TopList {
         for line in lines {
             all.push(line);
             if query.expanded.contains(&line.0) {
-                let own = matching.iter().filter(|&&at| process_key(&interval.connections[at].fact) == line.0);
-                let mut children: Vec<(TopKey, Place)> = own
-                    .map(|&at| (connection_key(&interval.connections[at]), Place::Child(at)))
-                    .collect();
+                let own =
+                    matching.iter().filter(|&&at| process_key(&interval.connections[at].fact) == line.0);
+                let mut children: Vec<(TopKey, Place)> =
+                    own.map(|&at| (connection_key(&interval.connections[at]), Place::Child(at))).collect();
                 self.sort(interval, &mut children, query);
                 all.append(&mut children);
             }
@@ -388,7 +408,8 @@ fn recent(history: &TopHistory, key: &TopKey) -> Cell {
     if past.received.is_empty() {
         return Cell::default();
     }
-    let both: Vec<f64> = past.received.iter().zip(&past.sent).map(|(received, sent)| received + sent).collect();
+    let both: Vec<f64> =
+        past.received.iter().zip(&past.sent).map(|(received, sent)| received + sent).collect();
     sparkline(&both, RECENT).into()
 }
 
@@ -465,14 +486,18 @@ fn value<'a>(column: TopColumn, item: Item<'a>, now_ns: u64) -> Value<'a> {
         TopColumn::Sent => number(rate(item).map(|rate| rate.sent)),
         TopColumn::Traffic => number(both_ways(rate(item))),
         TopColumn::Rtt => number(load(item).and_then(|load| load.mean_rtt_seconds)),
-        TopColumn::Retransmits => number(load(item).and_then(|load| load.retransmits).map(|count| count as f64)),
+        TopColumn::Retransmits => {
+            number(load(item).and_then(|load| load.retransmits).map(|count| count as f64))
+        }
         TopColumn::Error => match fact(item).and_then(|fact| fact.error) {
             // By number, as names are made when they are shown.
             Some(error) => Value::Number(f64::from(error.errno.unwrap_or_default())),
             None => Value::Unknown,
         },
         TopColumn::Duration => number(lasted(item, now_ns).map(|lasted| lasted.as_secs_f64())),
-        TopColumn::Unit => text(process(item).and_then(|process| process.unit.as_ref()).map(|unit| unit.as_str())),
+        TopColumn::Unit => {
+            text(process(item).and_then(|process| process.unit.as_ref()).map(|unit| unit.as_str()))
+        }
         TopColumn::Interface => match item {
             Item::Interface(one) => Value::Text(one.fact.name.as_str()),
             _ => Value::Unknown,
@@ -507,7 +532,9 @@ fn cell(column: TopColumn, item: Item<'_>, child: bool, now_ns: u64) -> Cell {
             let tone = if one.fact.state.is_usable() { Tone::Good } else { Tone::Dim };
             Cell::toned(one.fact.state.to_string(), tone)
         }),
-        TopColumn::State => state(item).map_or_else(|| Cell::known(None), |(name, tone)| Cell::toned(name, tone)),
+        TopColumn::State => {
+            state(item).map_or_else(|| Cell::known(None), |(name, tone)| Cell::toned(name, tone))
+        }
         TopColumn::Open => count(|load| load.open),
         TopColumn::New => count(|load| load.opened),
         TopColumn::Failed => trouble(load(item).map(|load| load.failed), Tone::Bad),
@@ -523,7 +550,9 @@ fn cell(column: TopColumn, item: Item<'_>, child: bool, now_ns: u64) -> Cell {
             .and_then(|fact| fact.error)
             .map_or_else(|| Cell::known(None), |error| Cell::toned(error.name().as_str(), Tone::Bad)),
         TopColumn::Duration => Cell::known(lasted(item, now_ns).map(units::short)),
-        TopColumn::Unit => words(process(item).and_then(|process| process.unit.as_ref()).map(|unit| unit.as_str())),
+        TopColumn::Unit => {
+            words(process(item).and_then(|process| process.unit.as_ref()).map(|unit| unit.as_str()))
+        }
         TopColumn::Interface => words(interface(item).map(|one| one.fact.name.as_str())),
         TopColumn::PacketsReceived => {
             Cell::known(interface(item).map(|one| units::rate(one.incoming.packets_per_second)))
@@ -616,9 +645,7 @@ fn way(item: Item<'_>) -> Option<&'static str> {
 fn state(item: Item<'_>) -> Option<(&'static str, Tone)> {
     match item {
         Item::Connection(one) => Some((one.fact.state.name(), tone_of(one.fact.state))),
-        Item::Interface(one) => {
-            Some((one.fact.state.name(), Tone::Plain))
-        }
+        Item::Interface(one) => Some((one.fact.state.name(), Tone::Plain)),
         Item::Group(_) => None,
     }
 }

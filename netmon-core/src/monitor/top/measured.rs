@@ -63,9 +63,8 @@ pub(super) fn measure<S: BuildHasher>(
     sample: u64,
 ) -> Option<Measured> {
     let over = fact.is_over();
-    let began = fact
-        .opened
-        .is_some_and(|opened| opened.ns() > span.from.boot_ns && opened.ns() <= span.to.boot_ns);
+    let began =
+        fact.opened.is_some_and(|opened| opened.ns() > span.from.boot_ns && opened.ns() <= span.to.boot_ns);
     let before = known.get(&fact.id()).copied();
     if before.is_some_and(|before| before.over) {
         return None;
@@ -95,7 +94,8 @@ pub(super) fn measure<S: BuildHasher>(
         // Nothing was counted on it when it began, and what it tells may be of later.
         None if began => {
             let opened_ns = fact.opened.map_or(span.to.boot_ns, BootTime::ns);
-            let nothing = Known { traffic: Some(Traffic::default()), retransmits: Some(0), ..now(None, opened_ns) };
+            let nothing =
+                Known { traffic: Some(Traffic::default()), retransmits: Some(0), ..now(None, opened_ns) };
             (nothing, None)
         }
         None => (now(None, counted.boot_ns), None),

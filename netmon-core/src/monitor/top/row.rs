@@ -296,8 +296,7 @@ impl Row for TopDestination {
     ];
 
     fn csv_fields(&self) -> Vec<String> {
-        let own =
-            [self.protocol.to_string(), self.remote.address.to_string(), self.remote.port.to_string()];
+        let own = [self.protocol.to_string(), self.remote.address.to_string(), self.remote.port.to_string()];
         own.into_iter().chain(self.load.csv_fields()).collect()
     }
 }
