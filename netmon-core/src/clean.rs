@@ -76,6 +76,17 @@ impl CleanProse {
     }
 }
 
+impl CleanProse {
+    /// Keeps so many characters, of what is longer with `…` as the last; whether that cut something.
+    pub(crate) fn shorten(&mut self, most: usize) -> bool {
+        let Some((end, _)) = self.0.char_indices().nth(most) else { return false };
+        let last = self.0[..end].char_indices().next_back().map_or(0, |(at, _)| at);
+        self.0.truncate(last);
+        self.0.push('…');
+        true
+    }
+}
+
 impl From<&str> for CleanProse {
     fn from(text: &str) -> Self {
         let mut cleaner = Cleaner { limit: Self::MAX_CHARS, ..Cleaner::default() };

@@ -406,7 +406,16 @@ fn assistants_are_answered_in_both_generations_of_their_protocol() {
         tools["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
     assert_eq!(
         names,
-        ["analyze_patterns", "capabilities", "get_network_summary", "list_connections", "network-monitor"]
+        [
+            "ai_insights",
+            "analyze_patterns",
+            "capabilities",
+            "diagnose",
+            "get_network_summary",
+            "list_connections",
+            "list_packet_drops",
+            "network-monitor"
+        ]
     );
 
     let (reply, _) = mcp(&daemon, old, &"x".repeat(70_000));

@@ -17,8 +17,12 @@ pub(crate) fn of_input<T: JsonSchema>() -> Object {
 /// The schema of what a tool answers: every client pays for it in every conversation, so it has names, types and choices,
 /// and no more.
 pub(crate) fn of_output<T: JsonSchema>() -> Object {
-    let schema = generate::<T>(SchemaSettings::draft2020_12().for_serialize());
-    Slim::of(schema)
+    Slim::of(generate::<T>(SchemaSettings::draft2020_12().for_serialize()), 2)
+}
+
+/// The same of an answer whose objects another tool's schema tells of.
+pub(crate) fn of_outline<T: JsonSchema>() -> Object {
+    Slim::of(generate::<T>(SchemaSettings::draft2020_12().for_serialize()), 0)
 }
 
 fn generate<T: JsonSchema>(settings: SchemaSettings) -> Object {
@@ -108,25 +112,25 @@ fn on_one_line(schema: &mut Object) {
 
 /// A schema that is as short as it can be and still says what there is.
 struct Slim {
+    /// Deeper objects are objects, of which no more is said.
+    depth: usize,
     definitions: Object,
     /// Objects that are there more than once, and so are told of once.
     shared: Object,
 }
 
 impl Slim {
-    /// Deeper objects are objects, of which no more is said.
-    const DEPTH: usize = 2;
     /// What every answer has, and the instructions tell of.
-    const EXPLAINED: &str = "Coverage";
+    const EXPLAINED: &[&str] = &["Coverage", "OtherConnections", "OtherSummary", "Window"];
     /// What a client may count on.
     const ALWAYS: &[&str] = &["host", "window", "coverage", "command"];
 
-    fn of(mut schema: Object) -> Object {
+    fn of(mut schema: Object, depth: usize) -> Object {
         let definitions = match schema.remove("$defs") {
             Some(Value::Object(definitions)) => definitions,
             _ => Object::new(),
         };
-        let mut slim = Self { definitions, shared: Object::new() };
+        let mut slim = Self { depth, definitions, shared: Object::new() };
         let mut schema = slim.object(&schema, 0);
         schema.insert("required".to_owned(), Value::from(Self::ALWAYS));
         let names = slim.shared.keys();
@@ -187,10 +191,10 @@ impl Slim {
         if definition.get("type").is_none_or(|kind| kind != "object") {
             let scalar = self.object(&definition, depth);
             // Long lists of names tell more elsewhere: in what a person reads.
-            let few = scalar.get("enum").and_then(Value::as_array).is_none_or(|names| names.len() <= 8);
-            return Value::Object(if few { scalar } else { only_type(&scalar) });
+            let few = scalar.get("enum").and_then(Value::as_array).is_none_or(|names| names.len() <= 4);
+            return Value::Object(if few && depth < 2 { scalar } else { only_type(&scalar) });
         }
-        if depth >= Self::DEPTH || name == Self::EXPLAINED {
+        if depth >= self.depth || Self::EXPLAINED.contains(&name.as_str()) {
             return Value::Object(only_type(&definition));
         }
         if !self.shared.contains_key(&name) {

@@ -1,9 +1,11 @@
 //! Stand-ins for what must not leave the host.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
 };
+
+use crate::clean::CleanText;
 
 /// Gives everything that tells of this host, its users and its peers another name, always the same one, and knows the way
 /// back. Ports, protocols, errors and numbers stay: without them there is nothing to say.
@@ -123,12 +125,18 @@ impl Pseudonyms {
         None
     }
 
+    /// Which stand-ins a text has, and what they stand for.
+    pub(crate) fn used_in(&self, text: &str) -> BTreeMap<String, CleanText> {
+        text.split(|character| !is_part(character))
+            .filter_map(|word| Some((word.to_owned(), CleanText::from(self.originals.get(word)?.as_str()))))
+            .collect()
+    }
+
     /// Text with what the stand-ins stand for.
     pub(crate) fn restore(&self, text: &str) -> String {
         let mut result = String::with_capacity(text.len());
         let mut rest = text;
         while !rest.is_empty() {
-            let is_part = |character: char| character.is_ascii_alphanumeric() || character == '-';
             let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
             let (word, after) = rest.split_at(length);
             result.push_str(self.originals.get(word).map_or(word, String::as_str));
@@ -148,6 +156,11 @@ fn quotation(text: &str) -> Option<&str> {
     let followed = inside[end + 1..].chars().next();
     (inside[end..].starts_with(mark) && end > 0 && !followed.is_some_and(char::is_alphanumeric))
         .then_some(&inside[..end])
+}
+
+/// Of a stand-in.
+fn is_part(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '-'
 }
 
 fn in_word(character: char) -> bool {

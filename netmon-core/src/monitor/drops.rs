@@ -334,6 +334,24 @@ fn name(reason: Option<&CleanText>) -> String {
     reason.map_or_else(|| "not specified".to_owned(), CleanText::to_string)
 }
 
+impl PacketDrops {
+    /// Lists at most so many rows and reasons; the sums stay those of all.
+    pub fn shorten(&mut self, most: usize) {
+        self.header.coverage.truncated |= self.drops.len() > most || self.by_reason.len() > most;
+        self.drops.truncate(most);
+        self.by_reason.truncate(most);
+    }
+
+    /// Rows without what is seldom asked for: program files, arguments and control groups.
+    pub fn brief(&mut self) {
+        for process in self.drops.iter_mut().filter_map(|row| row.process.as_mut()) {
+            process.exe = None;
+            process.cmdline = None;
+            process.cgroup = None;
+        }
+    }
+}
+
 impl fmt::Display for PacketDrops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// The others are in the table.

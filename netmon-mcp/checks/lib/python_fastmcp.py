@@ -7,10 +7,13 @@ from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
 
 CALLS = [
+    ("ai_insights", {"summary_text": "Process 'curl' made 5 outbound connection attempts"}),
     ("analyze_patterns", {}),
     ("capabilities", {}),
+    ("diagnose", {"since": "5m"}),
     ("get_network_summary", {"process_name": "curl"}),
     ("list_connections", {"limit": 5, "response_format": "detailed"}),
+    ("list_packet_drops", {"limit": 2}),
     ("network-monitor", {"operation": "both"}),
 ]
 

@@ -1,11 +1,14 @@
 //! The tools: one file each, with its description, its arguments and its call.
 
+mod ai_insights;
 mod analyze_patterns;
 mod argument;
 mod capabilities;
 mod command;
+mod diagnose;
 mod get_network_summary;
 mod list_connections;
+mod list_packet_drops;
 mod network_monitor;
 mod question;
 
@@ -46,10 +49,13 @@ type Call = for<'a> fn(
 ) -> Pin<Box<dyn Future<Output = Result<CallToolResult, Failure>> + Send + 'a>>;
 
 const TOOLS: &[Entry] = &[
+    ai_insights::ENTRY,
     analyze_patterns::ENTRY,
     capabilities::ENTRY,
+    diagnose::ENTRY,
     get_network_summary::ENTRY,
     list_connections::ENTRY,
+    list_packet_drops::ENTRY,
     network_monitor::ENTRY,
 ];
 

@@ -62,6 +62,12 @@ pub(super) struct Arguments {
     /// `next_cursor` of an answer; all else as it was.
     #[serde(deserialize_with = "cursor")]
     cursor: Option<String>,
+    /// Such as: why is it slow?
+    #[serde(deserialize_with = "query")]
+    query: Option<String>,
+    /// A summary to explain beside the findings.
+    #[serde(deserialize_with = "summary_text")]
+    summary_text: Option<String>,
     /// detailed: all fields, up to 20 KB.
     #[serde(deserialize_with = "response_format")]
     #[schemars(with = "ResponseFormat", extend("default" = "concise"))]
@@ -122,6 +128,14 @@ fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     text(deserializer, "cursor", "has to be the `next_cursor` of an answer")
 }
 
+fn query<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    text(deserializer, "query", "has to be a question in words")
+}
+
+fn summary_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    text(deserializer, "summary_text", "has to be a text")
+}
+
 fn response_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ResponseFormat>, D::Error> {
     argument::any(deserializer, "response_format", "may be \"concise\" or \"detailed\"")
 }
@@ -148,6 +162,15 @@ pub(super) fn schema(taken: &[&str]) -> JsonObject {
     schema
 }
 
+/// The same of a tool that looks back so many seconds by itself.
+pub(super) fn schema_of_past(taken: &[&str], seconds: u64) -> JsonObject {
+    let mut schema = schema(taken);
+    if let Some(default) = schema.get_mut("properties").and_then(|all| all.pointer_mut("/duration/default")) {
+        *default = seconds.into();
+    }
+    schema
+}
+
 /// A question as a tool was asked it.
 #[derive(Debug)]
 pub(super) struct Question {
@@ -161,6 +184,8 @@ pub(super) struct Question {
     pub(super) limit: Option<u64>,
     pub(super) cursor: Option<String>,
     pub(super) format: ResponseFormat,
+    pub(super) query: Option<String>,
+    pub(super) summary_text: Option<String>,
 }
 
 impl Question {
@@ -207,6 +232,8 @@ impl Question {
             limit: limit.map(|limit| limit.min(MOST_ROWS)),
             cursor: arguments.cursor,
             format: arguments.response_format.unwrap_or_default(),
+            query: arguments.query,
+            summary_text: arguments.summary_text,
         })
     }
 

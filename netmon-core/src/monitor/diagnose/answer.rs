@@ -383,6 +383,12 @@ impl Diagnosis {
         self.findings.iter().find(|finding| finding.rule == rule)
     }
 
+    /// Lists at most so many findings; `total` stays.
+    pub fn shorten(&mut self, most: usize) {
+        self.header.coverage.truncated |= self.findings.len() > most;
+        self.findings.truncate(most);
+    }
+
     fn rules(&self, outcome: CheckOutcome) -> impl Iterator<Item = &Checked> {
         self.checked.iter().filter(move |checked| checked.outcome == outcome)
     }

@@ -1,6 +1,6 @@
 //! What is told of findings, in words.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +20,15 @@ pub struct InsightsAnswer {
     /// Host, window, coverage, and what was found and checked, by netmon's own rules.
     #[serde(flatten)]
     pub diagnosis: Diagnosis,
-    /// The model's words. Absent where none was asked, or none answered.
+    /// The model's words, names put back. Absent where none was asked, or none answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub insights: Option<CleanProse>,
+    /// The same as it was written, with stand-ins for names. Absent where names were sent as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insights_without_names: Option<CleanProse>,
+    /// What the stand-ins in it are for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, CleanText>,
     /// The model that was, or would be, asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<CleanText>,
@@ -31,7 +37,7 @@ pub struct InsightsAnswer {
     pub ai_error: Option<String>,
     /// How a model is configured, where none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub ai_hint: Option<String>,
     /// In a dry run: what would have been sent, exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<serde_json::Value>,
@@ -39,13 +45,32 @@ pub struct InsightsAnswer {
 
 impl InsightsAnswer {
     pub(super) fn new(diagnosis: Diagnosis) -> Self {
-        Self { diagnosis, insights: None, model: None, ai_error: None, hint: None, payload: None }
+        Self {
+            diagnosis,
+            insights: None,
+            insights_without_names: None,
+            names: BTreeMap::new(),
+            model: None,
+            ai_error: None,
+            ai_hint: None,
+            payload: None,
+        }
+    }
+
+    /// Lists at most so many findings, and keeps so many characters of the model's words.
+    pub fn shorten(&mut self, most: usize, most_chars: usize) {
+        self.diagnosis.shorten(most);
+        for words in [&mut self.insights, &mut self.insights_without_names].into_iter().flatten() {
+            self.diagnosis.header.coverage.truncated |= words.shorten(most_chars);
+        }
     }
 }
 
+/// The model's words and the findings; by `{:#}` without any name, which are data and in fields of their own.
 impl fmt::Display for InsightsAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.insights, &self.model) {
+        let words = if f.alternate() { &self.insights_without_names } else { &self.insights };
+        match (words, &self.model) {
             (Some(words), Some(model)) => {
                 write!(f, "{words}\n\n(by the model {model}, from these findings:)\n{}", self.diagnosis)?;
             }
@@ -78,7 +103,7 @@ impl Answer for InsightsAnswer {
         if let (Some(error), Some(model)) = (&self.ai_error, &self.model) {
             notes.push(format!("the model {model} explained nothing: {error}"));
         }
-        notes.extend(self.hint.clone());
+        notes.extend(self.ai_hint.clone());
         notes
     }
 }

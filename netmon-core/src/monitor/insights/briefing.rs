@@ -1,6 +1,6 @@
 //! What a model is told: numbers, kernel's and netmon's own words, and stand-ins for all names.
 
-use std::{fs, net::IpAddr};
+use std::{collections::BTreeMap, fs, net::IpAddr};
 
 use serde::Serialize;
 
@@ -76,6 +76,18 @@ impl Names {
         match self {
             Self::Hidden(pseudonyms) => pseudonyms.restore(text),
             Self::Open => text.to_owned(),
+        }
+    }
+
+    pub(super) fn hidden(&self) -> bool {
+        matches!(self, Self::Hidden(_))
+    }
+
+    /// Which stand-ins a text has, and what for.
+    pub(super) fn used_in(&self, text: &str) -> BTreeMap<String, CleanText> {
+        match self {
+            Self::Hidden(pseudonyms) => pseudonyms.used_in(text),
+            Self::Open => BTreeMap::new(),
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn insights(
             )));
         }
         let mut answer = InsightsAnswer::new(monitor.diagnose(&request.diagnosis(), control)?);
-        answer.hint = Some(model::HOW_TO_CONFIGURE.to_owned());
+        answer.ai_hint = Some(model::HOW_TO_CONFIGURE.to_owned());
         return Ok(answer);
     };
 
@@ -64,9 +64,12 @@ pub(super) fn insights(
     let waiting = |progress: Progress| told(begin, progress);
     let asked = model.ask(&payload, &Control { cancel: control.cancel.clone(), progress: Some(&waiting) })?;
     Ok(match asked {
-        Ok(words) => {
-            InsightsAnswer { insights: Some(CleanProse::from(names.restore(&words).as_str())), ..answer }
-        }
+        Ok(words) => InsightsAnswer {
+            insights: Some(CleanProse::from(names.restore(&words).as_str())),
+            insights_without_names: names.hidden().then(|| CleanProse::from(words.as_str())),
+            names: names.used_in(&words),
+            ..answer
+        },
         Err(reason) => InsightsAnswer { ai_error: Some(reason), ..answer },
     })
 }
