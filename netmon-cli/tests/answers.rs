@@ -12,8 +12,9 @@ use std::{
 };
 
 use netmon_core::{
-    CapabilitiesAnswer, ConnectionsAnswer, DiffAnswer, InterfacesAnswer, ListenersAnswer, PatternsAnswer,
-    RatesAnswer, RunAnswer, SocketsAnswer, SummaryAnswer, monitor::RecordAnswer,
+    CapabilitiesAnswer, ConnectionsAnswer, Diagnosis, DiffAnswer, InterfacesAnswer, ListenersAnswer,
+    PacketDrops, PatternsAnswer, RatesAnswer, RunAnswer, SocketsAnswer, SummaryAnswer,
+    monitor::{InsightsAnswer, RecordAnswer},
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -37,8 +38,11 @@ fn schemas() -> Vec<(&'static str, Value)> {
     }
     vec![
         of::<ConnectionsAnswer>("connections"),
+        of::<Diagnosis>("diagnose"),
         of::<DiffAnswer>("diff"),
         of::<CapabilitiesAnswer>("doctor"),
+        of::<PacketDrops>("drops"),
+        of::<InsightsAnswer>("insights"),
         of::<InterfacesAnswer>("interfaces"),
         of::<ListenersAnswer>("listeners"),
         of::<PatternsAnswer>("patterns"),
@@ -150,6 +154,45 @@ fn questions() -> Vec<Question> {
             http: Some(("summary", json!({"since": 20}))),
             mcp: None,
             holds: &["/total_attempts", "/failed", "/payload_bytes/sent", "/by_destination/0/attempts"],
+        },
+        Question {
+            cli: &["summary", "--process", "curl", "--since", "20s"],
+            http: Some(("summary", json!({"process": "curl", "since": 20}))),
+            mcp: Some(("get_network_summary", json!({"process_name": "curl", "since": "20s"}))),
+            holds: &["/total_attempts", "/failed", "/payload_bytes/sent", "/by_destination/0/attempts"],
+        },
+        Question {
+            cli: &["patterns", "--process", "python3", "--since", "30s"],
+            http: Some(("patterns", json!({"process": "python3", "since": 30}))),
+            mcp: Some(("analyze_patterns", json!({"process_name": "python3", "since": "30s", "limit": 20}))),
+            holds: &["/attempts", "/destinations/0/connections"],
+        },
+        Question {
+            cli: &["connections", "--filter", "failed and port == 5432", "--since", "30s"],
+            http: Some(("connections", json!({"filter": "failed and port == 5432", "since": 30}))),
+            mcp: Some((
+                "list_connections",
+                json!({"filter": "failed and port == 5432", "since": "30s", "limit": 50}),
+            )),
+            holds: &["/total", "/connections/2/error/errno"],
+        },
+        Question {
+            cli: &["drops", "--since", "20s"],
+            http: Some(("drops", json!({"since": 20}))),
+            mcp: Some(("list_packet_drops", json!({"since": "20s", "limit": 50}))),
+            holds: &["/total", "/by_reason/0/packets", "/drops/0/local_port"],
+        },
+        Question {
+            cli: &["diagnose"],
+            http: Some(("diagnose", json!({}))),
+            mcp: Some(("diagnose", json!({"limit": 50}))),
+            holds: &["/total", "/findings/0/evidence/numbers/0/value", "/checked/0/outcome"],
+        },
+        Question {
+            cli: &["insights"],
+            http: None,
+            mcp: Some(("ai_insights", json!({"response_format": "detailed"}))),
+            holds: &["/total", "/findings/0/evidence/numbers/0/value", "/ai_hint"],
         },
         Question {
             cli: &["patterns"],
@@ -325,7 +368,7 @@ fn commands_have_a_schema_each() {
     let names: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(names.len() > 10, "{help}");
     // These print no answer.
-    let others = ["completions", "man", "help"];
+    let others = ["completions", "help", "man", "shell", "tools", "top"];
     for name in names.iter().filter(|name| !others.contains(name)) {
         assert!(schema_file(name).exists(), "no schema of {name}");
     }

@@ -161,6 +161,7 @@ fn help_is_stable_at_every_level() {
         "summary",
         "patterns",
         "diagnose",
+        "insights",
         "drops",
         "sockets",
         "listeners",
@@ -789,6 +790,8 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli-diagnose.1",
             "netmon-cli-diff.1",
             "netmon-cli-doctor.1",
+            "netmon-cli-drops.1",
+            "netmon-cli-insights.1",
             "netmon-cli-interfaces.1",
             "netmon-cli-listeners.1",
             "netmon-cli-man.1",
@@ -804,5 +807,6 @@ fn completions_and_manual_pages_are_made_for_every_shell_and_command() {
             "netmon-cli.1"
         ]
     );
-    assert!(fs::read_to_string(Path::new(&pages[8])).unwrap().contains(".TH netmon-cli-pps 1"));
+    let rates = pages.iter().find(|page| page.ends_with("netmon-cli-pps.1")).unwrap();
+    assert!(fs::read_to_string(rates).unwrap().contains(".TH netmon-cli-pps 1"));
 }

@@ -260,7 +260,7 @@ fn history_is_kept_for_the_user_alone_and_without_what_is_private() {
     let mut terminal = Terminal::start(&["--source", DEMO]);
     terminal.run("interfaces --now", "INTERFACE");
     terminal.run(" doctor", "socket_iterator");
-    terminal.run("--tool ai_insights --summary-text 'a secret'", "error: ");
+    terminal.run("--tool ai_insights --summary-text 'a secret'", "findings in");
     terminal.type_in("exit\r");
     assert_eq!(terminal.ended().code(), Some(0));
     assert_eq!(terminal.history(), "interfaces --now\nexit\n");

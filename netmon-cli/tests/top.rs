@@ -65,7 +65,7 @@ fn keys_do_what_help_says() {
     terminal.press(" ");
     terminal.wait_until("no pause", |text| !text.contains("PAUSED"));
     terminal.press("d");
-    terminal.wait_for("details");
+    terminal.wait_for("┌details");
     // Escape goes back before it quits.
     terminal.press(ESCAPE);
     terminal.wait_until("no details", |text| !text.contains("┌details"));

@@ -112,7 +112,7 @@ fn what_is_sent_names_nobody_and_the_answer_names_them_again() {
 
     request.dry_run = true;
     let dry = monitor.insights(&request, Some(&model), &Control::default()).unwrap();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&sent).unwrap(), dry.payload.unwrap());
+    assert_eq!(serde_json::from_str::<serde_json::Map<_, _>>(&sent).unwrap(), dry.payload.unwrap());
 }
 
 #[test]

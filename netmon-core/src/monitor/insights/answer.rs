@@ -40,7 +40,7 @@ pub struct InsightsAnswer {
     pub ai_hint: Option<String>,
     /// In a dry run: what would have been sent, exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload: Option<serde_json::Value>,
+    pub payload: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl InsightsAnswer {
@@ -77,7 +77,8 @@ impl fmt::Display for InsightsAnswer {
             _ => write!(f, "{}", self.diagnosis)?,
         }
         if let Some(payload) = &self.payload {
-            write!(f, "\n\nA model would be sent this, and nothing was sent:\n{payload:#}")?;
+            let payload = serde_json::to_string_pretty(payload).unwrap_or_default();
+            write!(f, "\n\nA model would be sent this, and nothing was sent:\n{payload}")?;
         }
         Ok(())
     }

@@ -58,7 +58,7 @@ pub(super) fn insights(
         prepare(monitor, request, model, &control)?
     };
     if request.dry_run {
-        return Ok(InsightsAnswer { payload: Some(payload), ..answer });
+        return Ok(InsightsAnswer { payload: payload.as_object().cloned(), ..answer });
     }
     let begin = *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let waiting = |progress: Progress| told(begin, progress);
