@@ -281,7 +281,7 @@ fn a_process_that_is_not_there_is_an_empty_answer() {
 fn a_diagnosis_ends_with_status_1_where_something_is_wrong_and_0_where_nothing_is() {
     let sick = demo(&["diagnose", "--limit", "1"]);
     assert_eq!(sick.status.code(), Some(1), "{}", all(&sick));
-    assert!(stdout(&sick).starts_with("3 findings in 30 s"), "{}", all(&sick));
+    assert!(stdout(&sick).starts_with("4 findings in 30 s"), "{}", all(&sick));
 
     let well = demo(&["diagnose", "--process", "nginx"]);
     assert_eq!(well.status.code(), Some(0), "{}", all(&well));

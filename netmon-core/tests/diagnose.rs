@@ -4,16 +4,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use netmon_core::{
-    Answer as _, Control, DiagnoseRequest, Diagnosis, Error, Filter, MissingHook, Monitor, Result, Source,
+    Answer as _, CleanText, Control, DiagnoseRequest, Diagnosis, Error, Filter, MissingHook, Monitor, Result,
+    Source,
     answer::Row as _,
     fact::{
         BootTime, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Direction,
-        Hook, HookStatus, InterfaceSnapshot, LinkCounters, LinkReading, Moment, Observed, Process, Protocol,
-        ProtocolSnapshot, SocketFact, SocketSnapshot, TcpFact, TcpState, Traffic,
+        DropCounts, DropFact, Hook, HookStatus, InterfaceSnapshot, LinkCounters, LinkReading, Moment,
+        Observed, Process, Protocol, ProtocolSnapshot, SocketFact, SocketSnapshot, TcpFact, TcpState,
+        Traffic,
     },
     monitor::diagnose::{CheckOutcome, Rule, Severity, thresholds},
     request::HookChoice,
-    source::{ChangeCursor, Counting, InterfaceRef, Observation, Sighting, SourceDescription, Span},
+    source::{
+        ChangeCursor, Counting, DropSighting, InterfaceRef, Observation, Sighting, SourceDescription, Span,
+    },
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -28,6 +32,8 @@ struct Host {
     /// At the beginning and the end of the window.
     counters: Option<[ProtocolSnapshot; 2]>,
     observed: Observed,
+    /// `None` where they are not counted.
+    drops: Option<Vec<DropFact>>,
     began: u64,
 }
 
@@ -60,6 +66,7 @@ impl Default for Host {
             sockets: Vec::new(),
             counters: Some(counters),
             observed: Observed::default(),
+            drops: Some(Vec::new()),
             began: 200,
         }
     }
@@ -137,6 +144,18 @@ impl Source for Host {
         let counters = self.counters.as_ref().ok_or_else(|| self.without("protocol counters"))?;
         Ok(counters[usize::from(at.boot_ns >= TO * SECOND)].clone())
     }
+
+    fn observed_drops(&self, since: Option<Duration>) -> Result<Option<Span>> {
+        if self.drops.is_some() { self.observed(since) } else { Ok(None) }
+    }
+
+    fn drops(&self, _: &Span, filter: &Filter, visit: &mut dyn FnMut(DropSighting<'_>)) -> Result<Observed> {
+        let drops = self.drops.as_ref().ok_or_else(|| self.without("packet drops"))?;
+        for fact in drops.iter().filter(|fact| filter.matches_drop(fact)) {
+            visit(DropSighting { fact, before: DropCounts::default() });
+        }
+        Ok(self.observed.clone())
+    }
 }
 
 impl Host {
@@ -201,6 +220,16 @@ fn question(second: f64, process: &Arc<Process>, answered: bool) -> ConnectionFa
     fact
 }
 
+/// What came in for a port and was dropped, perhaps of a process; without a reason where the kernel says none.
+fn dropped(reason: &str, process: Option<&Arc<Process>>, packets: u64) -> DropFact {
+    let counts = DropCounts { packets, wire_packets: packets, l3_bytes: packets * 100 };
+    let mut fact = DropFact::new(Direction::Incoming, counts);
+    fact.reason = (!reason.is_empty()).then(|| CleanText::from(reason));
+    fact.process = process.map(Arc::clone);
+    (fact.local_port, fact.interface_name) = (Some(53), Some(CleanText::from("eth0")));
+    fact
+}
+
 /// A socket in a state, with this side and the other.
 fn socket(process: &Arc<Process>, state: TcpState, local: &str, remote: &str) -> SocketFact {
     let mut fact = ConnectionFact::new(1, Protocol::Tcp, state.connection_state(), local.parse().unwrap());
@@ -262,6 +291,17 @@ fn a_healthy_busy_host_has_no_finding_and_every_rule_was_judged() {
         let state = if port % 20 == 0 { TcpState::CloseWait } else { TcpState::Established };
         host.sockets.push(socket(&proxy, state, &format!("192.0.2.1:{}", 33_000 + port), "10.0.0.7:8080"));
     }
+    // Strangers at closed ports and at the firewall, and what is normal of networks; of the last there may be any number.
+    host.drops = Some(vec![
+        dropped("NO_SOCKET", None, 900),
+        dropped("NETFILTER_DROP", None, 2_900),
+        dropped("NEIGH_FAILED", None, 300),
+        dropped("SOCKET_RCVBUFF", Some(&nginx), 25),
+        dropped("QDISC_DROP", Some(&nginx), 2_000),
+        dropped("OTHERHOST", None, 10_000_000),
+        dropped("TCP_OLD_DATA", Some(&nginx), 500_000),
+        dropped("", None, 500_000),
+    ]);
     let diagnosis = host.diagnose();
     assert_eq!(rules(&diagnosis), [], "{diagnosis}");
     assert!(
@@ -269,8 +309,8 @@ fn a_healthy_busy_host_has_no_finding_and_every_rule_was_judged() {
         "{:?}",
         diagnosis.checked
     );
-    assert_eq!(diagnosis.checked.len(), 20);
-    assert_eq!(diagnosis.to_string(), "Nothing found in 5 min (20 of 20 rules judged)");
+    assert_eq!(diagnosis.checked.len(), 21);
+    assert_eq!(diagnosis.to_string(), "Nothing found in 5 min (21 of 21 rules judged)");
     let notes = diagnosis.notes().join("\n");
     assert!(
         notes.starts_with("looked for and not found: refused_destination, timed_out_destination, "),
@@ -280,7 +320,7 @@ fn a_healthy_busy_host_has_no_finding_and_every_rule_was_judged() {
 
 #[test]
 fn a_source_without_facts_is_judged_by_none_of_them_and_says_why() {
-    let mut host = Host { counters: None, began: FROM, ..Host::default() };
+    let mut host = Host { counters: None, drops: None, began: FROM, ..Host::default() };
     let missing = MissingHook {
         hook: Hook::SetState,
         reason: "not permitted".to_owned(),
@@ -298,6 +338,10 @@ fn a_source_without_facts_is_judged_by_none_of_them_and_says_why() {
     assert_eq!(reason(Rule::RefusedDestination), "failures are not seen without the hook set_state");
     assert_eq!(reason(Rule::DnsFailures), "failures are not seen without the hook set_state");
     assert!(reason(Rule::SocketLimits).contains("protocol counters"), "{}", reason(Rule::SocketLimits));
+    assert_eq!(
+        reason(Rule::PacketDrops),
+        "dropped packets were not counted in this time; netmond counts them always, netmon-cli drops for a window"
+    );
     assert_eq!(reason(Rule::SlowRoundTrips), "as long a time before this window was not observed");
 }
 
@@ -541,6 +585,91 @@ fn interfaces_lose_where_it_is_much_and_not_a_switchs_frames() {
     assert_eq!(host(100_000, 0, 1_500), [Rule::InterfaceDrops]);
     assert_eq!(host(10_000_000, 100, 1_500), [], "of ten million");
     assert_eq!(host(600, 0, 1_200), [], "four a second, on a quiet link");
+}
+
+#[test]
+fn drops_are_told_by_what_their_reason_means_and_whose_they_are() {
+    let app = process(7, "app");
+    let host = |drops: Vec<DropFact>| Host { drops: Some(drops), ..Host::default() }.diagnose();
+    let severity = |reason: &str, owner: Option<&Arc<Process>>, packets: u64| {
+        let diagnosis = host(vec![dropped(reason, owner, packets)]);
+        assert!(rules(&diagnosis).iter().all(|rule| *rule == Rule::PacketDrops), "{diagnosis}");
+        diagnosis.findings.first().map(|finding| finding.severity)
+    };
+    // At a socket, whoever it is.
+    assert_eq!(severity("SOCKET_RCVBUFF", Some(&app), 29), None);
+    assert_eq!(severity("SOCKET_RCVBUFF", Some(&app), 30), Some(Severity::Warning));
+    assert_eq!(severity("SOCKET_RCVBUFF", None, 30), Some(Severity::Warning));
+    // A process's own; of nobody's, what is forwarded or tried, only where it is much.
+    for reason in ["NEIGH_QUEUEFULL", "IP_OUTNOROUTES", "NETFILTER_DROP"] {
+        assert_eq!(severity(reason, Some(&app), 30), Some(Severity::Warning), "{reason}");
+        assert_eq!(severity(reason, None, 2_999), None, "{reason}");
+        assert_eq!(severity(reason, None, 3_000), Some(Severity::Info), "{reason}");
+    }
+    assert_eq!(severity("NO_SOCKET", None, 2_999), None);
+    assert_eq!(severity("NO_SOCKET", None, 3_000), Some(Severity::Info));
+    assert_eq!(severity("A_LATER_KERNELS", Some(&app), 1_000_000), None);
+}
+
+#[test]
+fn dropped_packets_are_one_finding_with_the_gravest_reason_first() {
+    let (app, other) = (process(7, "app"), process(8, "other"));
+    let mut drops = vec![dropped("NO_SOCKET", None, 9_000), dropped("NETFILTER_DROP", None, 50)];
+    drops.extend([dropped("NETFILTER_DROP", Some(&app), 12), dropped("NETFILTER_DROP", Some(&other), 30)]);
+    let diagnosis = Host { drops: Some(drops), ..Host::default() }.diagnose();
+    let finding = diagnosis.finding(Rule::PacketDrops).unwrap();
+    assert_eq!(finding.severity, Severity::Warning);
+    assert_eq!(
+        finding.title,
+        "42 packets were dropped: a rule or policy of this host forbids them; more for 1 other reason"
+    );
+    let numbers: Vec<String> = finding.evidence.numbers.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        numbers,
+        [
+            "netfilter drop packets 42 (threshold 10)",
+            "packets per second 0.1/s (threshold 0.1/s)",
+            "no socket packets 9,000 (threshold 100)",
+        ]
+    );
+    let examples: Vec<String> = finding.evidence.examples.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        examples,
+        [
+            "other (pid 8) at port 53 eth0 incoming: netfilter drop packets 30",
+            "app (pid 7) at port 53 eth0 incoming: netfilter drop packets 12",
+            "at port 53 eth0 incoming: no socket packets 9,000",
+        ]
+    );
+    assert_eq!(finding.command, "netmon-cli drops --reason NETFILTER_DROP --reason NO_SOCKET --since 300s");
+}
+
+#[test]
+fn drops_are_not_judged_where_nothing_tells_why_or_which_were_asked_for() {
+    let reason = |host: Host, request: &DiagnoseRequest| {
+        let checked = host.ask(request).checked;
+        let checked = checked.into_iter().find(|checked| checked.rule == Rule::PacketDrops).unwrap();
+        (checked.outcome, checked.reason)
+    };
+    let host = |reason: &str| Host { drops: Some(vec![dropped(reason, None, 10_000)]), ..Host::default() };
+    let all = DiagnoseRequest::default();
+    assert_eq!(
+        reason(host(""), &all),
+        (CheckOutcome::NotJudged, Some("the kernel did not say why it dropped packets".to_owned()))
+    );
+    assert_eq!(reason(host("NO_SOCKET"), &all), (CheckOutcome::Found, None));
+
+    let mut request = DiagnoseRequest::default();
+    request.filter.process = Some("nginx".to_owned());
+    assert_eq!(
+        reason(host("NO_SOCKET"), &request),
+        (CheckOutcome::Nothing, None),
+        "nobody's are not nginx's"
+    );
+    request.filter.remote = Some("10.0.0.5".to_owned());
+    let (outcome, why) = reason(host("NO_SOCKET"), &request);
+    assert_eq!(outcome, CheckOutcome::NotJudged);
+    assert!(why.as_ref().unwrap().starts_with("drops cannot be chosen by \"remote\""), "{why:?}");
 }
 
 #[test]

@@ -4,8 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use netmon_core::{
-    Answer as _, CleanText, Control, DropsRequest, Error, Monitor, PacketDrops, RateRequest, Source as _,
+    Answer as _, CleanText, Control, DiagnoseRequest, DropsRequest, Error, Monitor, PacketDrops, RateRequest,
+    Source as _,
     fact::{Attribution, Direction, Hook, Protocol},
+    monitor::diagnose::Rule,
     source::{ScopedSource, recording::RecordRequest, replay::ReplaySource},
 };
 
@@ -144,6 +146,14 @@ fn a_user_sees_what_was_dropped_of_his_processes_and_nothing_of_others() {
     assert_eq!(own.drops(&others, &Control::default()).unwrap().total, 0);
     let root = asking(|request| request.filter.user = Some("0".to_owned()));
     assert!(matches!(own.drops(&root, &Control::default()), Err(Error::Forbidden { .. })));
+
+    // Nor does a diagnosis: the stranger's at a closed port are in none of its numbers.
+    let diagnosis = own.diagnose(&DiagnoseRequest::default(), &Control::default()).unwrap();
+    let finding = diagnosis.finding(Rule::PacketDrops).unwrap();
+    assert_eq!(finding.title, "120 packets were dropped: sockets had no room for them");
+    assert_eq!((finding.evidence.numbers.len(), finding.evidence.examples.len()), (2, 1));
+    let warnings = diagnosis.header.coverage.warnings.join("\n");
+    assert!(warnings.contains("only packets of your own processes are counted"), "{warnings}");
 }
 
 #[test]

@@ -9,14 +9,17 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::MetadataExt as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use netmon_core::{
-    Control, DiagnoseRequest, Diagnosis, Monitor, Source as _,
-    fact::Protocol,
+    Control, DiagnoseRequest, Diagnosis, DropsRequest, Monitor, Source as _,
+    fact::{Hook, Protocol},
     monitor::diagnose::{CheckOutcome, Example, Finding, Rule, Severity},
     source::live::LiveSource,
 };
@@ -494,6 +497,96 @@ fn packets_that_do_not_fit_the_other_end_are_dropped_by_the_interface() {
     });
 }
 
+/// What is found of a window that is observed for this answer alone, and of the packets that are sent in it.
+fn diagnose_once(mut sending: impl FnMut() + Send, monitor: &Monitor) -> Diagnosis {
+    let mut request = here();
+    request.window = Duration::from_millis(1_500);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // A thread of a namespace begins in it.
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                sending();
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let diagnosis = monitor.diagnose(&request, &Control::default());
+        over.store(true, Ordering::Relaxed);
+        diagnosis.unwrap()
+    })
+}
+
+#[tag(root)]
+#[test]
+fn datagrams_that_a_process_does_not_read_are_dropped_packets_of_its() {
+    Netns::create().enter(|| {
+        let socket = UdpSocket::bind(local(9_999)).unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 2_304).unwrap();
+        let sender = UdpSocket::bind(local(0)).unwrap();
+        let send = || {
+            for _ in 0..20 {
+                sender.send_to(&[0; 1_000], local(9_999)).unwrap();
+            }
+        };
+        let diagnosis = diagnose_once(send, &Monitor::live().unwrap());
+        let finding = found(&diagnosis, Rule::PacketDrops);
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.title.ends_with("were dropped: sockets had no room for them"), "{}", finding.title);
+        let lost = number(finding, "socket_rcvbuff_packets");
+        assert!(lost >= 100.0, "{finding:?}");
+        let [example] = &finding.evidence.examples[..] else { panic!("{finding:?}") };
+        is_own(example);
+        assert_eq!(example_number(example, "socket_rcvbuff_packets"), lost);
+        assert_eq!((example.local_port, example.interface.as_ref().unwrap().as_str()), (Some(9_999), "lo"));
+        assert!(finding.evidence.window.seconds > 1.0 && finding.evidence.window.seconds < 60.0);
+        assert!(diagnosis.header.coverage.active_hooks.contains(&Hook::KfreeSkb));
+    });
+}
+
+#[tag(root)]
+#[test]
+fn packets_for_a_host_that_does_not_answer_are_dropped_packets_of_their_sender() {
+    let link = VethPair::create();
+    link.far.netns.ip(&[format!("link set {} arp on", Side::INTERFACE)]);
+    link.far.netns.sysctl(&format!("net/ipv4/neigh/{}/unres_qlen_bytes", Side::INTERFACE), "8192");
+    link.far.netns.enter(|| {
+        let source = Arc::new(LiveSource::open().unwrap());
+        let _counting = source.observe_drops().unwrap();
+        let sender = UdpSocket::bind((link.far.ipv4, 0)).unwrap();
+        for _ in 0..400 {
+            sender.send_to(&[1; 1_400], "10.77.0.99:53").unwrap();
+        }
+        let diagnosis = Monitor::shared(source).diagnose(&here(), &Control::default()).unwrap();
+        let finding = found(&diagnosis, Rule::PacketDrops);
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(number(finding, "neigh_queuefull_packets") >= 100.0, "{finding:?}");
+        let example = &finding.evidence.examples[0];
+        is_own(example);
+        assert_eq!(example.local_port, Some(sender.local_addr().unwrap().port()));
+        assert_eq!(example.interface.as_ref().unwrap(), &Side::INTERFACE);
+    });
+}
+
+#[tag(root)]
+#[test]
+fn a_few_datagrams_to_closed_ports_are_dropped_and_no_finding() {
+    Netns::create().enter(|| {
+        let source = Arc::new(LiveSource::open().unwrap());
+        let _counting = source.observe_drops().unwrap();
+        let monitor = Monitor::shared(source);
+        let stranger = UdpSocket::bind(local(0)).unwrap();
+        for port in 1..=40 {
+            stranger.send_to(b"x", local(port)).unwrap();
+        }
+        let mut request = DropsRequest::default();
+        (request.filter, request.reasons) = (here().filter, vec!["NO_SOCKET".to_owned()]);
+        assert_eq!(monitor.drops(&request, &Control::default()).unwrap().total, 40);
+        let diagnosis = monitor.diagnose(&here(), &Control::default()).unwrap();
+        let drops = diagnosis.checked.iter().find(|checked| checked.rule == Rule::PacketDrops).unwrap();
+        assert_eq!(drops.outcome, CheckOutcome::Nothing, "{drops:?} {diagnosis}");
+    });
+}
+
 #[tag(root)]
 #[test]
 fn without_privilege_the_missing_hooks_and_what_cannot_be_judged_are_told() {
@@ -507,6 +600,10 @@ fn without_privilege_the_missing_hooks_and_what_cannot_be_judged_are_told() {
         let refused =
             diagnosis.checked.iter().find(|checked| checked.rule == Rule::RefusedDestination).unwrap();
         assert_eq!(refused.outcome, CheckOutcome::NotJudged, "{refused:?}");
+        let drops = diagnosis.checked.iter().find(|checked| checked.rule == Rule::PacketDrops).unwrap();
+        assert_eq!(drops.outcome, CheckOutcome::NotJudged, "{drops:?}");
+        let reason = drops.reason.as_ref().unwrap();
+        assert!(reason.starts_with("dropped packets are told by kfree_skb alone: "), "{reason}");
         // Counters are for everybody.
         let lost = diagnosis.checked.iter().find(|checked| checked.rule == Rule::ListenOverflow).unwrap();
         assert_eq!(lost.outcome, CheckOutcome::Nothing, "{lost:?}");

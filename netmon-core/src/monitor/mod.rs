@@ -209,7 +209,8 @@ impl Monitor {
     /// already, else blocks for the window; about two to four seconds more for a million connections.
     ///
     /// Most rules look at the connections and sockets that the request asks for. Some look at counters of the whole network
-    /// namespace, and are not judged where the request has a condition.
+    /// namespace, and are not judged where the request has a condition. Dropped packets are judged where somebody counted
+    /// them already, or where this blocks, which counts them meanwhile.
     ///
     /// # Errors
     /// As [`Monitor::patterns`], and [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a limit of 0.

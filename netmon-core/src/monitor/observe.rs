@@ -1,13 +1,13 @@
 //! The time that an answer about connections is about, and what its header says of that.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use crate::{
     answer::{Coverage, Header, Window},
     clean::CleanText,
     control::Control,
     error::{Error, Result},
-    fact::{ConnectionFact, ConnectionState, Moment, Observed},
+    fact::{ConnectionFact, ConnectionState, Moment, Observed, Process},
     filter::Filter,
     request::ConnectionFilter,
     source::{Observation, Source, SourceDescription, Span},
@@ -63,6 +63,25 @@ pub(super) fn watch_drops(
     control: &Control<'_>,
 ) -> Result<Watched> {
     watch_by(source, since, window, control, (source.observed_drops(since)?, &|| source.observe_drops()))
+}
+
+/// Connections, and dropped packets beside them: where this has to be observed first, what counts those, or why nothing
+/// does.
+pub(super) fn watch_with_drops(
+    source: &dyn Source,
+    since: Option<Duration>,
+    window: Duration,
+    control: &Control<'_>,
+) -> Result<(Watched, Option<Result<Observation>>)> {
+    let counting = Cell::new(None);
+    let observe = || {
+        // First, as counting drops has the same programs attached.
+        let connections = source.observe()?;
+        counting.set(Some(source.observe_drops()));
+        Ok(connections)
+    };
+    let watched = watch_by(source, since, window, control, (source.observed(since)?, &observe))?;
+    Ok((watched, counting.into_inner()))
 }
 
 /// What was observed, or how to observe.
@@ -169,8 +188,12 @@ impl Scope {
 
     /// Whether a connection that matches the filter belongs to the answer.
     pub(super) fn takes(&self, fact: &ConnectionFact) -> bool {
-        let own = self.own_pid.is_some() && fact.process.as_ref().map(|process| process.pid) == self.own_pid;
-        !own && (self.states.is_empty() || self.states.contains(&fact.state))
+        !self.is_own(fact.process.as_deref()) && (self.states.is_empty() || self.states.contains(&fact.state))
+    }
+
+    /// Whether it is the observer, whose own are left out.
+    pub(super) fn is_own(&self, process: Option<&Process>) -> bool {
+        self.own_pid.is_some() && process.map(|process| process.pid) == self.own_pid
     }
 
     pub(super) fn asks_for(&self, state: ConnectionState) -> bool {

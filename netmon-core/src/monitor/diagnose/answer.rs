@@ -197,6 +197,9 @@ pub struct Example {
     /// Where it listens, or this side of its connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<Endpoint>,
+    /// The port on this side, whatever address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
     /// The interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<CleanText>,
@@ -220,6 +223,7 @@ impl fmt::Display for Example {
         let who = [
             self.process.as_ref().map(Owner::to_string),
             self.local.map(|local| format!("at {local}")),
+            self.local_port.map(|port| format!("at port {port}")),
             self.destination.as_ref().map(|destination| format!("to {}", place(destination))),
             self.address.map(|address| format!("to {address}")),
             self.port.map(|port| format!("to port {port}")),
@@ -365,6 +369,8 @@ rules! {
     InterfaceErrors => "interface_errors",
     /// Packets that an interface dropped.
     InterfaceDrops => "interface_drops",
+    /// Packets that the kernel dropped, for reasons that mean harm or are many.
+    PacketDrops => "packet_drops",
     /// Hooks that are missing, and what cannot be known therefore.
     MissingHooks => "missing_hooks",
     /// Records of connections that were lost.

@@ -9,12 +9,12 @@ use std::{
 
 use super::thresholds::MOST_DESTINATIONS;
 use crate::{
-    answer::{Header, Window},
+    answer::{Header, Window, add_new},
     clean::CleanText,
     error::{Error, Result},
     fact::{
-        BootTime, ClosedBy, ConnectionDirection, ConnectionFact, ConnectionState, Hook, Moment, Observed,
-        Process, Protocol, ProtocolSnapshot, SocketFact, TcpState,
+        BootTime, ClosedBy, ConnectionDirection, ConnectionFact, ConnectionState, DropFact, Hook, Moment,
+        Observed, Process, Protocol, ProtocolSnapshot, SocketFact, TcpState,
     },
     monitor::{
         PatternsAnswer,
@@ -25,7 +25,7 @@ use crate::{
         },
     },
     request::DiagnoseRequest,
-    source::{Sighting, Source, Span},
+    source::{Observation, Sighting, Source, Span},
     view::units,
 };
 
@@ -46,6 +46,7 @@ pub(super) struct Facts {
     counters: Result<Counters, String>,
     /// The counters of as long a time before.
     pub(super) earlier_counters: Option<Counters>,
+    drops: Result<Drops, String>,
 }
 
 impl Facts {
@@ -53,6 +54,7 @@ impl Facts {
         source: &dyn Source,
         request: &DiagnoseRequest,
         watched: &Watched,
+        counting: Option<&Result<Observation>>,
     ) -> Result<(Header, Self)> {
         let description = source.describe();
         let scope = Scope::new(&request.filter, &[], source)?;
@@ -91,6 +93,7 @@ impl Facts {
         let counters = counters(source, &span.from, &span.to)?;
         let before = moment_before(&span.from, watched.length());
         let earlier_counters = counters_or_none(source, &before, &span.from)?;
+        let drops = Drops::gather(source, &scope, watched, counting);
 
         let header = observe::header(description, watched, observed.clone(), false);
         let patterns = finder.finish(header, None);
@@ -103,6 +106,15 @@ impl Facts {
                 units::count(MOST_DESTINATIONS as u64),
             ));
         }
+        if let Ok(drops) = &drops {
+            let Observed { active_hooks, lost_events, warnings, .. } = &drops.observed;
+            add_new(&mut header.coverage.active_hooks, active_hooks);
+            add_new(&mut header.coverage.warnings, warnings);
+            if *lost_events > 0 {
+                let lost = units::counted(*lost_events, "dropped packet");
+                header.coverage.warnings.push(format!("{lost} could not be counted"));
+            }
+        }
         let facts = Self {
             span,
             filtered: !request.filter.is_empty(),
@@ -114,6 +126,7 @@ impl Facts {
             sockets,
             counters,
             earlier_counters,
+            drops,
         };
         Ok((header, facts))
     }
@@ -140,6 +153,11 @@ impl Facts {
         self.counters.as_ref().map_err(Clone::clone)
     }
 
+    /// The dropped packets that were asked for; or why they are not known.
+    pub(super) fn drops(&self) -> Result<&Drops, String> {
+        self.drops.as_ref().map_err(Clone::clone)
+    }
+
     /// The limits of the namespace, which hold for the connections that were asked for too; and which one it is.
     pub(super) fn limits(&self) -> Result<&ProtocolSnapshot, String> {
         self.counters.as_ref().map(|counters| &counters.to).map_err(Clone::clone)
@@ -151,6 +169,51 @@ impl Facts {
         missing
             .any(|missing| missing.hook == Hook::SetState)
             .then(|| "failures are not seen without the hook set_state".to_owned())
+    }
+}
+
+/// The packets that the kernel dropped.
+pub(super) struct Drops {
+    span: Span,
+    /// With their counts within the span.
+    pub(super) rows: Vec<DropFact>,
+    observed: Observed,
+}
+
+impl Drops {
+    /// Of the time that was observed for this answer alone, where it was; else of what was counted anyway. Nothing that is
+    /// missing fails the answer, to which drops are one group of facts among others.
+    fn gather(
+        source: &dyn Source,
+        scope: &Scope,
+        watched: &Watched,
+        counting: Option<&Result<Observation>>,
+    ) -> Result<Self, String> {
+        scope.filter.check_for_drops().map_err(|error| error.to_string())?;
+        let told = |error: &Error| error.to_string();
+        let span = match counting {
+            Some(Ok(observation)) => Span { from: observation.from, to: watched.span.to },
+            Some(Err(error)) => return Err(told(error)),
+            None => source.observed_drops(Some(watched.length())).map_err(|error| told(&error))?.ok_or(
+                "dropped packets were not counted in this time; netmond counts them always, netmon-cli drops for a window",
+            )?,
+        };
+        let mut rows = Vec::new();
+        let observed = source.drops(&span, &scope.filter, &mut |sighting| {
+            let (fact, counts) = (sighting.fact, sighting.within());
+            if counts.packets > 0 && !scope.is_own(fact.process.as_deref()) {
+                rows.push(DropFact { counts, ..fact.clone() });
+            }
+        });
+        Ok(Self { span, rows, observed: observed.map_err(|error| told(&error))? })
+    }
+
+    pub(super) fn window(&self) -> Window {
+        Window::between(&self.span.from, &self.span.to)
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.span.to.since(&self.span.from).as_secs_f64()
     }
 }
 

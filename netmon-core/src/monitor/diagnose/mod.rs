@@ -1,10 +1,11 @@
 //! What is wrong: rules over facts, each a pure function. [`thresholds`] has their limits.
 //!
-//! A file judges some rules that belong together; [`GROUPS`] lists them all. A further group, of drops by reason say, is a
-//! file with one function, a line there, and the names of its rules in [`Rule`].
+//! A file judges some rules that belong together; [`GROUPS`] lists them all. A further group is a file with one function, a
+//! line there, and the names of its rules in [`Rule`].
 
 mod answer;
 mod destinations;
+mod drops;
 mod facts;
 mod flood;
 mod hooks;
@@ -23,7 +24,12 @@ use thresholds::EXAMPLES;
 
 use super::observe::{self, Watched};
 use crate::{
-    answer::Window, control::Control, error::Result, request::DiagnoseRequest, source::Source, view::units,
+    answer::Window,
+    control::Control,
+    error::Result,
+    request::DiagnoseRequest,
+    source::{Observation, Source},
+    view::units,
 };
 
 /// What came of a rule.
@@ -49,6 +55,7 @@ const GROUPS: &[Group] = &[
     flood::judge,
     patterns::judge,
     interfaces::judge,
+    drops::judge,
     hooks::judge,
 ];
 
@@ -59,8 +66,8 @@ pub(super) fn diagnose(
     control: &Control<'_>,
 ) -> Result<Diagnosis> {
     request.check()?;
-    let watched = watch(source, request, control)?;
-    let (header, facts) = Facts::gather(source, request, &watched)?;
+    let (watched, counting) = watch(source, request, control)?;
+    let (header, facts) = Facts::gather(source, request, &watched, counting.as_ref())?;
 
     let mut diagnosis = Diagnosis { header, total: 0, findings: Vec::new(), checked: Vec::new() };
     for (rule, verdict) in GROUPS.iter().flat_map(|judge| judge(&facts)) {
@@ -85,15 +92,20 @@ pub(super) fn diagnose(
     Ok(diagnosis)
 }
 
-/// As for other answers about connections; where nobody said how far back, what there is of five minutes.
-fn watch(source: &dyn Source, request: &DiagnoseRequest, control: &Control<'_>) -> Result<Watched> {
+/// As for other answers about connections; where nobody said how far back, what there is of five minutes. What has to be
+/// observed for this answer comes with the counting of dropped packets, or why there is none.
+fn watch(
+    source: &dyn Source,
+    request: &DiagnoseRequest,
+    control: &Control<'_>,
+) -> Result<(Watched, Option<Result<Observation>>)> {
     let since = request.since.unwrap_or(DiagnoseRequest::DEFAULT_SINCE);
     if request.since.is_none()
         && let Some(span) = source.observed(Some(since))?
     {
-        return Ok(Watched::again(span, Vec::new()));
+        return Ok((Watched::again(span, Vec::new()), None));
     }
-    observe::watch(source, Some(since), request.window, control)
+    observe::watch_with_drops(source, Some(since), request.window, control)
 }
 
 /// A finding, as a rule makes it.

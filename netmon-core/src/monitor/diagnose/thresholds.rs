@@ -78,3 +78,13 @@ pub const LEAST_INTERFACE_DROPS: u64 = 50;
 pub const INTERFACE_DROPS_PER_SECOND: f64 = 5.0;
 /// ... and errors or drops are this share of its packets.
 pub const INTERFACE_LOSS_SHARE: f64 = 0.001;
+
+/// The kernel drops packets to this host's harm where it dropped so many for one such reason: at a socket that is full,
+/// damaged, or a process's own for want of a route, of a next hop, or of permission; ...
+pub const LEAST_DROPPED: u64 = 10;
+/// ... and so many a second, as a few in an hour are none.
+pub const DROPPED_PER_SECOND: f64 = 0.1;
+/// What strangers or a busy network do is told where so many were dropped for one reason ...
+pub const LEAST_STRAY: u64 = 100;
+/// ... and so many a second, as hosts on the Internet are tried about once a second.
+pub const STRAY_PER_SECOND: f64 = 10.0;

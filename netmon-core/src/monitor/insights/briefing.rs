@@ -210,6 +210,9 @@ fn place(example: &Example, names: &mut Names) -> Place {
     if let Some(local) = &example.local {
         places.push(format!("at {} port {}", names.address(local.address), local.port));
     }
+    if let Some(port) = example.local_port {
+        places.push(format!("at port {port}"));
+    }
     if let Some(interface) = &example.interface {
         places.push(names.name("interface", interface));
     }
