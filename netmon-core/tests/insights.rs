@@ -116,6 +116,23 @@ fn what_is_sent_names_nobody_and_the_answer_names_them_again() {
 }
 
 #[test]
+fn whoever_is_named_in_a_question_is_hidden_though_not_among_the_findings() {
+    let model = Model::new("small", "http://127.0.0.1:1/v1").unwrap();
+    let mut request = asking(
+        "Why does mailer for nobody talk to backupbox on demo, and what do nginx, sshd and mainproc do?",
+    );
+    request.filter.process = Some("mailer".to_owned());
+    request.filter.user = Some("nobody".to_owned());
+    request.dry_run = true;
+    let payload = demo().insights(&request, Some(&model), &Control::default()).unwrap().payload.unwrap();
+    let sent = payload["messages"][1]["content"].as_str().unwrap();
+    for name in ["mailer", "nobody", "demo", "nginx", "sshd", "mainproc"] {
+        assert!(!sent.contains(name), "{name}: {sent}");
+    }
+    assert!(sent.contains("talk to backupbox on host-1"), "what no one knows stays: {sent}");
+}
+
+#[test]
 fn a_model_that_fails_leaves_the_findings_and_says_why() {
     let (url, asked) = server("500 Internal Server Error", "");
     let model = Model::new("small", &url).unwrap();

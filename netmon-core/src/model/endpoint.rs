@@ -1,7 +1,7 @@
 //! One question over HTTP, within limits.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read, Take},
     net::IpAddr,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ureq::{
-    Agent, Body,
+    Agent, Body, Proxy,
     http::{Response, StatusCode, Uri, header},
 };
 
@@ -26,9 +26,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelLimits {
-    /// Until it is connected: 3 s.
+    /// Until it is connected: 3 s, and as long to look up its name.
     pub connect: Duration,
-    /// Until the first byte of its answer: 20 s.
+    /// Until the first byte of its answer, and between any two: 20 s.
     pub first_byte: Duration,
     /// All in all, a second attempt included: 60 s.
     pub total: Duration,
@@ -66,19 +66,30 @@ const STEP: Duration = Duration::from_millis(500);
 pub(super) fn check(base_url: &str) -> std::result::Result<(), String> {
     let shown = CleanText::from(base_url);
     let uri: Uri = base_url.parse().map_err(|_| format!("\"{shown}\" is not a URL"))?;
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let host = uri.host().unwrap_or_default();
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("the model's address has a password in it; put the key into OPENAI_API_KEY".to_owned());
     }
     match uri.scheme_str() {
         Some("https") if !host.is_empty() => Ok(()),
-        Some("http") if is_here => Ok(()),
+        Some("http") if is_here(host) => Ok(()),
         Some("http") => {
             Err(format!("nothing is sent to {shown}: it is not encrypted, and not this host; use https"))
         }
         _ => Err(format!("\"{shown}\" is no address of a model's server; it looks like https://HOST/v1")),
     }
+}
+
+/// Whether a host of a URL is this one.
+fn is_here(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// By which proxy to go there. Never to this host: what is sent without encryption would leave it in the open.
+fn proxy(base_url: &str, configured: Option<Proxy>) -> Option<Proxy> {
+    let uri: Uri = base_url.parse().ok()?;
+    configured.filter(|_| !is_here(uri.host().unwrap_or_default()))
 }
 
 impl Model {
@@ -117,7 +128,8 @@ impl Model {
                 control.report(begin.elapsed().min(total), total);
             }
             match receiver.recv_timeout(Duration::from_millis(50)) {
-                Ok(asked) => return Ok(asked.map_err(|reason| self.without_key(&reason))),
+                Ok(Ok(words)) => return Ok(Ok(self.without_key(&words))),
+                Ok(Err(reason)) => return Ok(Err(self.without_key(&reason))),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Ok(Err("it ended without an answer".to_owned()));
@@ -126,7 +138,7 @@ impl Model {
         }
     }
 
-    /// A server may repeat in its complaint what it was sent.
+    /// A server may repeat what it was sent.
     fn without_key(&self, text: &str) -> String {
         match self.key.as_deref() {
             Some(key) if !key.is_empty() => text.replace(key, "[key]"),
@@ -152,7 +164,7 @@ impl Attempt {
         let pause = retry_after(&response).unwrap_or(PAUSE);
         if Instant::now() + pause >= self.until {
             let asked = units(pause);
-            return Err(format!("{}, and asked to come back in {asked}", refusal(response)));
+            return Err(format!("{}, and asked to come back in {asked}", self.refusal(response)));
         }
         drop(response);
         if !self.cancel.sleep_until(Instant::now() + pause) {
@@ -171,8 +183,12 @@ impl Attempt {
         let agent: Agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
+            .proxy(proxy(&self.model.base_url, Proxy::try_from_env()))
+            .timeout_resolve(Some(limits.connect.min(left)))
             .timeout_connect(Some(limits.connect.min(left)))
             .timeout_recv_response(Some(limits.first_byte.min(left)))
+            // A server may send its headers at once, and then nothing.
+            .timeout_per_read(Some(limits.first_byte.min(left)))
             .timeout_global(Some(left))
             .user_agent(concat!("netmon/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -190,10 +206,10 @@ impl Attempt {
     fn told(&self, error: &ureq::Error) -> String {
         let limits = &self.model.limits;
         match error {
-            ureq::Error::Timeout(ureq::Timeout::Connect) => {
+            ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
                 format!("not connected within {}", units(limits.connect))
             }
-            ureq::Error::Timeout(ureq::Timeout::RecvResponse) => {
+            ureq::Error::Timeout(ureq::Timeout::RecvResponse | ureq::Timeout::PerRead) => {
                 format!("nothing came within {}", units(limits.first_byte))
             }
             ureq::Error::Timeout(_) => format!("no whole answer within {}", units(limits.total)),
@@ -207,57 +223,103 @@ impl Attempt {
             return Err(format!("it answered {status}: redirections are not followed"));
         }
         if !status.is_success() {
-            return Err(refusal(response));
+            return Err(self.refusal(response));
         }
         let streams = response
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
-            .is_some_and(|kind| kind.starts_with("text/event-stream"));
+            .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/event-stream"));
         let body = response.into_body().into_reader().take(self.model.limits.bytes);
         let words = if streams { self.read_stream(body)? } else { self.read_whole(body)? };
         if words.trim().is_empty() { Err("it answered with nothing".to_owned()) } else { Ok(words) }
     }
 
-    fn read_whole(&self, mut body: impl std::io::Read) -> Asked {
+    fn read_whole(&self, mut body: Take<impl Read>) -> Asked {
         let mut bytes = Vec::new();
-        body.read_to_end(&mut bytes).map_err(|error| self.broken_off(&error))?;
-        let answer: Completion =
-            serde_json::from_slice(&bytes).map_err(|error| format!("its answer cannot be read: {error}"))?;
-        answer.into_words().ok_or_else(|| "its answer has no content".to_owned())
+        body.read_to_end(&mut bytes).map_err(|error| self.broken_off(error))?;
+        if body.limit() == 0 {
+            return Err(self.too_long());
+        }
+        let answer: Completion = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+        match &answer.error {
+            Some(error) => Err(format!("it said: {}", self.complaint(error))),
+            None => answer.into_words().ok_or_else(|| "its answer has no content".to_owned()),
+        }
     }
 
-    fn read_stream(&self, body: impl std::io::Read) -> Asked {
+    fn read_stream(&self, body: Take<impl Read>) -> Asked {
+        let mut body = BufReader::new(body);
         let mut words = String::new();
-        for line in BufReader::new(body).lines() {
-            let line = line.map_err(|error| self.broken_off(&error))?;
+        let mut line = String::new();
+        while body.read_line(&mut line).map_err(|error| self.broken_off(error))? > 0 {
             if self.cancel.is_cancelled() {
                 return Err("cancelled".to_owned());
             }
-            let Some(data) = line.strip_prefix("data:").map(str::trim) else { continue };
-            if data == "[DONE]" {
-                return Ok(words);
+            // A server may leave out the end of its last line; half a line is none.
+            if !line.ends_with('\n') && body.get_ref().limit() == 0 {
+                break;
             }
-            let part: Completion =
-                serde_json::from_str(data).map_err(|error| format!("its answer cannot be read: {error}"))?;
-            if let Some(error) = part.error {
-                return Err(format!("it said: {}", complaint(&error)));
+            if let Some(data) = line.strip_prefix("data:").map(str::trim) {
+                if data == "[DONE]" {
+                    return Ok(words);
+                }
+                let part: Completion = serde_json::from_str(data).map_err(|error| unreadable(&error))?;
+                if let Some(error) = part.error {
+                    return Err(format!("it said: {}", self.complaint(&error)));
+                }
+                let is_last = part.choices.first().is_some_and(Choice::is_last);
+                words += part.into_words().as_deref().unwrap_or_default();
+                if is_last || words.len() > CleanProse::MAX_CHARS {
+                    return Ok(words);
+                }
             }
-            let is_last = part.choices.first().is_some_and(|choice| choice.finish_reason.is_some());
-            words += part.into_words().as_deref().unwrap_or_default();
-            if is_last || words.len() > CleanProse::MAX_CHARS {
-                return Ok(words);
-            }
+            line.clear();
         }
-        Err("its answer broke off".to_owned())
+        if body.get_ref().limit() == 0 {
+            Err(self.too_long())
+        } else {
+            Err("its answer broke off".to_owned())
+        }
     }
 
-    fn broken_off(&self, error: &std::io::Error) -> String {
-        if error.kind() == std::io::ErrorKind::TimedOut || Instant::now() >= self.until {
-            return format!("no whole answer within {}", units(self.model.limits.total));
-        }
-        format!("its answer broke off: {}", CleanText::from(error.to_string()))
+    fn too_long(&self) -> String {
+        format!("its answer is longer than {}", crate::view::units::bytes(self.model.limits.bytes as f64))
     }
+
+    fn broken_off(&self, error: std::io::Error) -> String {
+        match ureq::Error::from(error) {
+            timeout @ ureq::Error::Timeout(_) => self.told(&timeout),
+            _ if Instant::now() >= self.until => self.told(&ureq::Error::Timeout(ureq::Timeout::Global)),
+            error => format!("its answer broke off: {}", CleanText::from(error.to_string())),
+        }
+    }
+
+    /// What a refusal says, in a line.
+    fn refusal(&self, response: Response<Body>) -> String {
+        let status = response.status();
+        let mut text = String::new();
+        // What is not text, or too long, is no explanation.
+        let _ = response.into_body().into_reader().take(64 << 10).read_to_string(&mut text);
+        let said = serde_json::from_str::<Value>(&text)
+            .map(|body| self.complaint(body.get("error").unwrap_or(&body)));
+        match said {
+            Ok(said) if !said.as_str().is_empty() => format!("it answered {status}: {said}"),
+            _ => format!("it answered {status}"),
+        }
+    }
+
+    /// The message of an error, wherever the server put it.
+    fn complaint(&self, error: &Value) -> CleanText {
+        let message = error.get("message").unwrap_or(error);
+        // Before it is shortened, which could leave a half of the key that is not found again.
+        CleanText::from(self.model.without_key(message.as_str().unwrap_or_default()))
+    }
+}
+
+/// Why something is no answer. The reason quotes what the server sent.
+fn unreadable(error: &serde_json::Error) -> String {
+    format!("its answer cannot be read: {}", CleanText::from(error.to_string()))
 }
 
 fn units(time: Duration) -> String {
@@ -267,25 +329,6 @@ fn units(time: Duration) -> String {
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse::<f64>().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// What a refusal says, in a line.
-fn refusal(response: Response<Body>) -> String {
-    let status = response.status();
-    let mut text = String::new();
-    // What is not text, or too long, is no explanation.
-    let _ = response.into_body().into_reader().take(64 << 10).read_to_string(&mut text);
-    let said = serde_json::from_str::<Value>(&text).map(|body| complaint(body.get("error").unwrap_or(&body)));
-    match said {
-        Ok(said) if !said.as_str().is_empty() => format!("it answered {status}: {said}"),
-        _ => format!("it answered {status}"),
-    }
-}
-
-/// The message of an error, wherever the server put it.
-fn complaint(error: &Value) -> CleanText {
-    let message = error.get("message").unwrap_or(error);
-    CleanText::from(message.as_str().unwrap_or_default())
 }
 
 /// An answer, or a part of one. Servers differ in everything but this.
@@ -306,6 +349,13 @@ struct Choice {
 #[derive(Deserialize)]
 struct Words {
     content: Option<String>,
+}
+
+impl Choice {
+    /// Some servers write an empty reason into every part.
+    fn is_last(&self) -> bool {
+        self.finish_reason.as_ref().is_some_and(|reason| !reason.is_empty())
+    }
 }
 
 impl Completion {
@@ -334,6 +384,7 @@ mod tests {
     enum Reply {
         Say(String),
         SayAfter(Duration, String),
+        SayAndStay(Duration, String),
     }
 
     impl Server {
@@ -346,15 +397,15 @@ mod tests {
                 for reply in replies {
                     let (mut stream, _) = listener.accept().unwrap();
                     kept.lock().unwrap().push(request(&mut stream));
-                    let text = match reply {
-                        Reply::Say(text) => text,
-                        Reply::SayAfter(pause, text) => {
-                            thread::sleep(pause);
-                            text
-                        }
+                    let (before, text, after) = match reply {
+                        Reply::Say(text) => (Duration::ZERO, text, Duration::ZERO),
+                        Reply::SayAfter(pause, text) => (pause, text, Duration::ZERO),
+                        Reply::SayAndStay(pause, text) => (Duration::ZERO, text, pause),
                     };
+                    thread::sleep(before);
                     // The caller may be gone.
                     let _ = stream.write_all(text.as_bytes());
+                    thread::sleep(after);
                 }
             });
             let model =
@@ -455,12 +506,81 @@ mod tests {
                 "it answered 302 Found: redirections are not followed",
             ),
             (reply("404 Not Found", "", "no such model"), "it answered 404 Not Found"),
+            (json_reply(r#"{"error":{"message":"no memory"}}"#), "it said: no memory"),
+            (
+                json_reply("{\"choices\":\"x\u{202e}y\"}"),
+                r#"its answer cannot be read: invalid type: string "x\u{202e}y", expected a sequence at line 1 column 18"#,
+            ),
         ];
         for (reply, expected) in cases {
             assert_eq!(Server::start(vec![reply]).ask().unwrap_err(), expected);
         }
         let gone = Server::start(vec![Reply::Say(String::new())]).ask().unwrap_err();
         assert!(!gone.is_empty() && gone.lines().count() == 1, "{gone}");
+    }
+
+    #[test]
+    fn a_server_that_repeats_the_key_does_not_show_a_half_of_it() {
+        let long = format!(r#"{{"error":{{"message":"{}sk-very-secret is no key"}}}}"#, "x".repeat(250));
+        let told = Server::start(vec![reply("401 Unauthorized", "", &long)]).ask().unwrap_err();
+        assert!(!told.contains("sk-"), "{told}");
+        let words = json_reply(r#"{"choices":[{"message":{"content":"I saw sk-very-secret."}}]}"#);
+        assert_eq!(Server::start(vec![words]).ask().unwrap(), "I saw [key].");
+    }
+
+    #[test]
+    fn who_says_too_much_is_not_listened_to() {
+        let much = "x".repeat(300 << 10);
+        let stream = "Content-Type: text/event-stream\r\n";
+        for reply in [
+            json_reply(&format!(r#"{{"choices":[{{"message":{{"content":"{much}"}}}}]}}"#)),
+            reply("200 OK", stream, &format!("data: {{\"choices\":\"{much}\n")),
+            reply("200 OK", stream, &": ping\n".repeat(50 << 10)),
+        ] {
+            assert_eq!(Server::start(vec![reply]).ask().unwrap_err(), "its answer is longer than 262 kB");
+        }
+        let quoted = json_reply(&format!(r#"{{"choices":"{}"}}"#, "x".repeat(200 << 10)));
+        let told = Server::start(vec![quoted]).ask().unwrap_err();
+        assert!(told.starts_with("its answer cannot be read: ") && told.chars().count() < 300, "{told}");
+    }
+
+    #[test]
+    fn a_part_is_the_last_only_where_it_says_why() {
+        let parts = "data: {\"choices\":[{\"delta\":{\"content\":\"It is \"},\"finish_reason\":\"\"}]}\n\n\
+                     data: {\"choices\":[{\"delta\":{\"content\":\"refused.\"},\"finish_reason\":\"stop\"}]}\n\n";
+        let unended = "data: {\"choices\":[{\"delta\":{\"content\":\"It is refused.\"}}]}\n\ndata: [DONE]";
+        for parts in [parts, unended] {
+            let server = Server::start(vec![reply("200 OK", "content-type: Text/Event-Stream\r\n", parts)]);
+            assert_eq!(server.ask().unwrap(), "It is refused.");
+        }
+    }
+
+    #[test]
+    fn who_falls_silent_is_not_waited_for() {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: ping\n\n",
+        ] {
+            let stay = Reply::SayAndStay(Duration::from_secs(20), text.to_owned());
+            let mut server = Server::start(vec![stay]);
+            server.model.limits.first_byte = Duration::from_millis(200);
+            let begin = Instant::now();
+            assert_eq!(server.ask().unwrap_err(), "nothing came within 0.2 s", "{text}");
+            assert!(begin.elapsed() < Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn what_is_for_this_host_goes_through_no_proxy() {
+        let configured = || Some(Proxy::new("http://10.0.0.1:3128").unwrap());
+        for here in
+            ["http://localhost:11434/v1", "http://127.0.0.2/v1", "http://[::1]:8/v1", "https://localhost/v1"]
+        {
+            assert!(proxy(here, configured()).is_none(), "{here}");
+        }
+        assert!(proxy("https://api.example/v1", configured()).is_some());
+        assert!(proxy("https://api.example/v1", None).is_none());
     }
 
     #[test]

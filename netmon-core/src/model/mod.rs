@@ -70,8 +70,8 @@ impl Model {
     /// are. `None` where no model is named, whatever else is set.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for an address as in [`Model::new`], a file that cannot be read, or a redaction that is
-    /// neither `on` nor `off`.
+    /// [`Error::InvalidRequest`] for an address as in [`Model::new`], a file that cannot be read, what is no key, or a
+    /// redaction that is neither `on` nor `off`.
     pub fn from_environment() -> Result<Option<Self>> {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
         let Some(name) = variable("NETMON_AI_MODEL") else { return Ok(None) };
@@ -87,9 +87,10 @@ impl Model {
                         "the key file {path} (NETMON_AI_KEY_FILE) cannot be read: {error}"
                     ))
                 })?;
-                Some(key.trim().to_owned())
+                Some(key_in(&key, "the file that NETMON_AI_KEY_FILE names")?)
             }
-            (None, key) => key,
+            (None, Some(key)) => Some(key_in(&key, "OPENAI_API_KEY")?),
+            (None, None) => None,
         };
         model.redact = match variable("NETMON_AI_REDACTION").as_deref() {
             None | Some("on") => true,
@@ -107,5 +108,41 @@ impl Model {
     /// Whether [`Model::from_environment`] would find a key, but no model to use it with.
     pub fn only_a_key_is_configured() -> bool {
         env::var_os("OPENAI_API_KEY").is_some() && env::var_os("NETMON_AI_MODEL").is_none()
+    }
+}
+
+/// The key in a text; what is wrong with it is told without it.
+fn key_in(text: &str, place: &str) -> Result<String> {
+    let key = text.trim();
+    if key.is_empty() {
+        return Err(Error::InvalidRequest(format!("{place} has no key in it")));
+    }
+    if !key.chars().all(|character| character.is_ascii_graphic()) {
+        return Err(Error::InvalidRequest(format!(
+            "{place} has more in it than a key: a key is one word of ASCII characters"
+        )));
+    }
+    Ok(key.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_one_word_with_or_without_the_end_of_a_line() {
+        assert_eq!(key_in("sk-very-secret\n", "the file").unwrap(), "sk-very-secret");
+        assert_eq!(key_in("  sk-very-secret\r\n\n", "the file").unwrap(), "sk-very-secret");
+        let empty = key_in("\n", "the file").unwrap_err().to_string();
+        assert_eq!(empty, "the file has no key in it");
+        for wrong in
+            ["sk-very-secret\nsk-another", "OPENAI_API_KEY = sk-very-secret", "sk-\u{200b}secret", "sk-\0x"]
+        {
+            let told = key_in(wrong, "the file").unwrap_err().to_string();
+            assert!(
+                told.starts_with("the file has more in it than a key") && !told.contains("secret"),
+                "{told}"
+            );
+        }
     }
 }

@@ -16,6 +16,8 @@ use crate::clean::CleanText;
 pub(crate) struct Pseudonyms {
     stand_ins: HashMap<String, String>,
     originals: HashMap<String, String>,
+    /// Those names that are more than one word: `Web Content`.
+    phrases: Vec<String>,
     given: HashMap<&'static str, u32>,
 }
 
@@ -29,6 +31,9 @@ impl Pseudonyms {
         *number += 1;
         let stand_in = format!("{kind}-{number}");
         self.stand_ins.insert(name.to_owned(), stand_in.clone());
+        if !name.is_empty() && !name.chars().all(in_word) {
+            self.phrases.push(name.to_owned());
+        }
         self.originals.insert(stand_in.clone(), name.to_owned());
         stand_in
     }
@@ -62,6 +67,12 @@ impl Pseudonyms {
                 before = first;
                 continue;
             }
+            if let Some((length, stand_in)) = self.phrase(rest).filter(|_| !before.is_alphanumeric()) {
+                result.push_str(&stand_in);
+                rest = &rest[length..];
+                before = '-';
+                continue;
+            }
             let length = rest.find(|character| !in_word(character)).unwrap_or(rest.len());
             if length == 0 {
                 result.push(first);
@@ -83,9 +94,23 @@ impl Pseudonyms {
         result
     }
 
+    /// The longest name of several words that a text starts with, as its length and its stand-in.
+    fn phrase(&self, text: &str) -> Option<(usize, String)> {
+        let starts = |phrase: &&String| {
+            let after = text.strip_prefix(phrase.as_str());
+            after.is_some_and(|after| !after.starts_with(char::is_alphanumeric))
+        };
+        let phrase = self.phrases.iter().filter(starts).max_by_key(|phrase| phrase.len())?;
+        Some((phrase.len(), self.stand_ins.get(phrase)?.clone()))
+    }
+
     fn stand_in_of_word(&mut self, word: &str) -> Option<String> {
         if let Some(stand_in) = self.stand_ins.get(word) {
             return Some(stand_in.clone());
+        }
+        let inner = word.trim_matches(|character: char| !character.is_alphanumeric());
+        if let Some(stand_in) = self.stand_ins.get(inner) {
+            return Some(word.replacen(inner, stand_in, 1));
         }
         let bare = word.trim_matches(['[', ']']);
         if let Ok(address) = bare.parse::<IpAddr>() {
@@ -97,7 +122,9 @@ impl Pseudonyms {
         if bare.parse::<ipnet::IpNet>().is_ok() {
             return Some(self.name("network", bare));
         }
-        if word.starts_with('-') && word.contains('=') {
+        if let Some((_, value)) = word.split_once('=')
+            && (word.starts_with('-') || !is_quantity(value))
+        {
             return Some(self.name("argument", word));
         }
         if word.contains('/') && word.chars().any(char::is_alphabetic) {
@@ -167,6 +194,12 @@ fn in_word(character: char) -> bool {
     character.is_alphanumeric() || ".:-_@/[]%=+~\\".contains(character)
 }
 
+/// `12`, `0.5ms`, `30%`.
+fn is_quantity(value: &str) -> bool {
+    let number = value.trim_end_matches(|character: char| character.is_alphabetic() || character == '%');
+    number.parse::<f64>().is_ok() && value.len() - number.len() <= 3
+}
+
 /// `db.internal.example`, not `0.5` or `e.g`.
 fn is_host(word: &str) -> bool {
     let labels: Vec<&str> = word.split('.').collect();
@@ -224,9 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn names_are_found_wherever_they_stand() {
+        let mut pseudonyms = Pseudonyms::default();
+        for name in ["nginx", "Web Content", "Web", "(sd-pam)", "postgres: writer"] {
+            pseudonyms.name("process", name);
+        }
+        let text = "Is it [nginx], ~nginx, nginx's user=alice or nginx=on; Web Content, (sd-pam), Web? postgres: writer.";
+        let hidden = pseudonyms.text(text);
+        assert_eq!(
+            hidden,
+            "Is it [process-1], ~process-1, process-1's argument-1 or argument-2; process-2, process-4, process-3? \
+             process-5."
+        );
+        assert_eq!(pseudonyms.restore(&hidden), text);
+    }
+
+    #[test]
     fn what_tells_of_nobody_stays() {
-        let text =
-            "5 of 10 attempts failed in 0.35 s at 12:34:56 (ECONNREFUSED, port 443); what's wrong, e.g. DNS?";
+        let text = "5 of 10 attempts failed in 0.35 s (rtt=12ms, lost=0.5%) at 12:34:56 (ECONNREFUSED, port 443); what's wrong, e.g. DNS?";
         assert_eq!(Pseudonyms::default().text(text), text);
     }
 

@@ -12,6 +12,7 @@ use crate::{
         diagnose::{CheckOutcome, Diagnosis, Example, Finding, Number, Severity},
         patterns::{Destination, Owner},
     },
+    request::ConnectionFilter,
 };
 
 /// How many rows of each list a model is told.
@@ -44,10 +45,21 @@ impl Names {
         Self::Hidden(Box::new(pseudonyms))
     }
 
-    /// The name of this host, which may be in a question.
-    pub(super) fn learn(&mut self, host: &CleanText) {
-        if let Self::Hidden(pseudonyms) = self {
-            pseudonyms.name("host", host.as_str());
+    /// The names that may be in a question: of this host, of what was asked for, and of the processes seen.
+    pub(super) fn learn(&mut self, host: &CleanText, filter: &ConnectionFilter, seen: &[CleanText]) {
+        let Self::Hidden(pseudonyms) = self else { return };
+        pseudonyms.name("host", host.as_str());
+        if let Some((first, _)) = host.as_str().split_once('.') {
+            pseudonyms.name("host", first);
+        }
+        let is_name = |name: &&String| name.chars().any(char::is_alphabetic) && !name.contains(['/', ':']);
+        for (kind, name) in [("process", &filter.process), ("user", &filter.user), ("host", &filter.remote)] {
+            if let Some(name) = name.as_ref().filter(is_name) {
+                pseudonyms.name(kind, name);
+            }
+        }
+        for process in seen {
+            pseudonyms.name("process", process.as_str());
         }
     }
 
