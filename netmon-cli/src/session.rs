@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use netmon_core::{
     Monitor, Result,
-    source::{Observation, SourceChoice},
+    source::{Observations, SourceChoice},
 };
 
 /// The source of a shell. It is opened once and stays open, so that the shell remembers what happened meanwhile.
@@ -17,7 +17,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct Open {
     monitor: Monitor,
-    observation: Option<Observation>,
+    observations: Option<Observations>,
 }
 
 impl Session {
@@ -36,26 +36,26 @@ impl Session {
             return Ok(open.monitor.clone());
         }
         let monitor = Monitor::open(source)?;
-        *open = Some(Open { observation: observe(&monitor), monitor: monitor.clone() });
+        *open = Some(Open { observations: observe(&monitor), monitor: monitor.clone() });
         Ok(monitor)
     }
 
     /// Whether it is this that records, from its beginning on.
     pub(crate) fn records(&self) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.as_ref().is_some_and(|open| open.observation.is_some())
+        open.as_ref().is_some_and(|open| open.observations.is_some())
     }
 }
 
 /// Where nobody recorded so far, this does from now on.
-fn observe(monitor: &Monitor) -> Option<Observation> {
+fn observe(monitor: &Monitor) -> Option<Observations> {
     let source = monitor.source();
     match source.observed(None) {
         Ok(None) => {}
         Ok(Some(_)) | Err(_) => return None,
     }
     source
-        .observe()
+        .observe_all()
         .inspect_err(|error| tracing::warn!("connections are not recorded: {}", error.with_cause()))
         .ok()
 }

@@ -74,10 +74,9 @@ impl CleanProse {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl CleanProse {
     /// Keeps so many characters, of what is longer with `…` as the last; whether that cut something.
+    #[cfg(feature = "ai")]
     pub(crate) fn shorten(&mut self, most: usize) -> bool {
         let Some((end, _)) = self.0.char_indices().nth(most) else { return false };
         let last = self.0[..end].char_indices().next_back().map_or(0, |(at, _)| at);

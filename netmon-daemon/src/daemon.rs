@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use netmon_core::{
     Cancel, Error, ErrorKind, Monitor,
-    source::{Observation, ScopedSource, Source, SourceChoice, live::LiveSource, replay::ReplaySource},
+    source::{Observations, ScopedSource, Source, SourceChoice, live::LiveSource, replay::ReplaySource},
 };
 use netmon_mcp::{HttpService, NetmonServer, http::Token};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,9 +29,7 @@ const LONGEST_QUEUE: Duration = Duration::from_secs(30);
 pub(crate) struct Daemon {
     source: Arc<dyn Source>,
     /// What was attached stays so while this lives.
-    _observation: Observation,
-    /// The same of dropped packets, where they can be counted.
-    _drops: Option<Observation>,
+    _observations: Observations,
     settings: RwLock<Arc<Config>>,
     token: RwLock<Option<Token>>,
     clients: Mutex<HashMap<Client, Arc<Turns>>>,
@@ -71,20 +69,15 @@ impl Daemon {
             }
             _ => Arc::new(LiveSource::open()?.with_memory_limit(memory)),
         };
-        let observation = source.observe()?;
-        let drops = match source.observe_drops() {
-            Ok(observation) => Some(observation),
-            Err(error) => {
-                tracing::warn!("dropped packets are not counted: {error}");
-                None
-            }
-        };
+        let observations = source.observe_all()?;
+        if let Err(error) = &observations.drops {
+            tracing::warn!("dropped packets are not counted: {error}");
+        }
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let started = Timestamp::now();
         Ok(Self {
             source,
-            _observation: observation,
-            _drops: drops,
+            _observations: observations,
             clients: Mutex::new(HashMap::new()),
             mcp: Mutex::new(HashMap::new()),
             questions: Arc::new(Semaphore::new((2 * cpus).max(4))),

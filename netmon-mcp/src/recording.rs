@@ -5,16 +5,16 @@ use std::{
     time::Duration,
 };
 
-use netmon_core::{Control, Monitor, source::Observation};
+use netmon_core::{Control, Monitor, source::Observations};
 
 /// What is observed from the first question about connections on, until the server ends.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Recording(Arc<Mutex<Option<Observation>>>);
+pub(crate) struct Recording(Arc<Mutex<Option<Observations>>>);
 
 impl Recording {
-    fn keep(&self, observation: Observation) {
+    fn keep(&self, observations: Observations) {
         // One of several is as good as all of them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(observation);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(observations);
     }
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn recorded<A>(
         // A recording is over, and a daemon records by itself.
         return question();
     }
-    let observation = source.observe()?;
+    let observations = source.observe_all()?;
     let wanted = since.map_or(window, |since| since.min(window));
     if let Some(span) = source.observed(Some(wanted))? {
         let missing = wanted.saturating_sub(span.to.since(&span.from));
@@ -42,6 +42,6 @@ pub(crate) fn recorded<A>(
         }
     }
     let answer = question()?;
-    kept.keep(observation);
+    kept.keep(observations);
     Ok(answer)
 }

@@ -59,10 +59,8 @@ fn command(state: &mut State, code: KeyCode) {
         KeyCode::PageDown => state.select(line + state.page),
         KeyCode::Home => state.select(0),
         KeyCode::End => state.select(usize::MAX),
-        KeyCode::Enter => {
-            if !state.toggle_expanded() {
-                state.details = !state.details;
-            }
+        KeyCode::Enter if !state.toggle_expanded() => {
+            state.details = !state.details;
         }
         KeyCode::Char('d') => state.details = !state.details,
         KeyCode::Char('/') => state.begin_filter(),

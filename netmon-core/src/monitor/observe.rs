@@ -75,10 +75,9 @@ pub(super) fn watch_with_drops(
 ) -> Result<(Watched, Option<Result<Observation>>)> {
     let counting = Cell::new(None);
     let observe = || {
-        // First, as counting drops has the same programs attached.
-        let connections = source.observe()?;
-        counting.set(Some(source.observe_drops()));
-        Ok(connections)
+        let all = source.observe_all()?;
+        counting.set(Some(all.drops));
+        Ok(all.connections)
     };
     let watched = watch_by(source, since, window, control, (source.observed(since)?, &observe))?;
     Ok((watched, counting.into_inner()))

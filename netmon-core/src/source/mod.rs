@@ -183,6 +183,17 @@ pub trait Source: Send + Sync {
         Err(self.without("packet drops"))
     }
 
+    /// Observes connections and dropped packets, which [`Monitor::diagnose`](crate::Monitor::diagnose) looks at, while the
+    /// returned guards live. Packets that cannot be counted are no reason not to observe connections.
+    ///
+    /// # Errors
+    /// As [`Source::observe`].
+    fn observe_all(&self) -> Result<Observations> {
+        // First, as counting drops has the same programs attached.
+        let connections = self.observe()?;
+        Ok(Observations { connections, drops: self.observe_drops() })
+    }
+
     /// The time in which dropped packets were counted; otherwise as [`Source::observed`].
     ///
     /// # Errors
@@ -336,6 +347,16 @@ impl fmt::Debug for Observation {
             .field("cursor", &self.cursor)
             .finish_non_exhaustive()
     }
+}
+
+/// The guards of all that can be observed.
+#[derive(Debug)]
+#[must_use = "nothing is observed when the guards are dropped"]
+pub struct Observations {
+    /// Of connections.
+    pub connections: Observation,
+    /// Of dropped packets, or why they are not counted.
+    pub drops: Result<Observation>,
 }
 
 /// A place in a source's sequence of changes.

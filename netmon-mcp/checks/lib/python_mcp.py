@@ -8,10 +8,10 @@ from mcp import Client, StdioServerParameters
 from mcp_types import PromptReference
 
 TOOLS = {
-    "ai_insights": ({"query": "what fails?"}, "3 findings in 30 s"),
+    "ai_insights": ({"query": "what fails?"}, "4 findings in 30 s"),
     "analyze_patterns": ({}, "Connection Analysis:"),
     "capabilities": ({}, ""),
-    "diagnose": ({}, "3 findings in 30 s"),
+    "diagnose": ({}, "4 findings in 30 s"),
     "get_network_summary": ({}, "All processes made 76 outbound connection attempts over the last 60 seconds"),
     "list_connections": ({"filter": "failed"}, "Recent connection events (56 total):"),
     "list_packet_drops": ({}, "546 packets were dropped"),

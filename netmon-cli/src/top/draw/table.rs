@@ -32,7 +32,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, area: Rect) {
     }
     let page = usize::from(area.height.saturating_sub(1)).max(1);
     state.page = page;
-    let count = state.list().map_or(0, |list| list.len());
+    let count = state.list().map_or(0, netmon_core::monitor::top::TopList::len);
     let look = state.look_mut();
     // The chosen line is always on the screen, and no blank line below the last.
     look.offset = look.offset.clamp((look.line + 1).saturating_sub(page), look.line);

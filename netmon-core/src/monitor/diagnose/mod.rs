@@ -1,6 +1,6 @@
 //! What is wrong: rules over facts, each a pure function. [`thresholds`] has their limits.
 //!
-//! A file judges some rules that belong together; [`GROUPS`] lists them all. A further group is a file with one function, a
+//! A file judges some rules that belong together; `GROUPS` lists them all. A further group is a file with one function, a
 //! line there, and the names of its rules in [`Rule`].
 
 mod answer;

@@ -87,12 +87,12 @@ fn prepare(
     let source = monitor.source();
     let since = request.since.unwrap_or(DiagnoseRequest::DEFAULT_SINCE);
     // Findings and sums are to be of the same time, which is observed once.
-    let observation = match source.observed(Some(since)) {
+    let observations = match source.observed(Some(since)) {
         Ok(Some(_)) | Err(Error::NotInSource { .. }) => None,
         Ok(None) => {
-            let observation = source.observe()?;
-            source.wait(&observation.from, request.window, control)?;
-            Some(observation)
+            let observations = source.observe_all()?;
+            source.wait(&observations.connections.from, request.window, control)?;
+            Some(observations)
         }
         Err(error) => return Err(error),
     };
@@ -111,7 +111,7 @@ fn prepare(
     // Whoever is named in a question need not be among the sums.
     let asks = request.question.is_some() || request.summary_text.is_some();
     let seen = if asks && model.redact { seen(monitor, request, control)? } else { Vec::new() };
-    drop(observation);
+    drop(observations);
 
     let mut names = Names::new(model.redact);
     let briefing = Briefing::new(&diagnosis, summary.as_ref(), &mut names);

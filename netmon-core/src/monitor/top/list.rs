@@ -8,7 +8,8 @@ use super::{
     measured::Measured,
 };
 use crate::{
-    fact::{BootTime, ConnectionDirection, ConnectionFact, ConnectionState},
+    clean::CleanText,
+    fact::{BootTime, ConnectionDirection, ConnectionFact, ConnectionState, Protocol},
     filter::Filter,
     monitor::summary::BytesPerSecond,
     view::{Cell, Column, Tone, sparkline, units},
@@ -496,7 +497,7 @@ fn value<'a>(column: TopColumn, item: Item<'a>, now_ns: u64) -> Value<'a> {
         },
         TopColumn::Duration => number(lasted(item, now_ns).map(|lasted| lasted.as_secs_f64())),
         TopColumn::Unit => {
-            text(process(item).and_then(|process| process.unit.as_ref()).map(|unit| unit.as_str()))
+            text(process(item).and_then(|process| process.unit.as_ref()).map(CleanText::as_str))
         }
         TopColumn::Interface => match item {
             Item::Interface(one) => Value::Text(one.fact.name.as_str()),
@@ -551,7 +552,7 @@ fn cell(column: TopColumn, item: Item<'_>, child: bool, now_ns: u64) -> Cell {
             .map_or_else(|| Cell::known(None), |error| Cell::toned(error.name().as_str(), Tone::Bad)),
         TopColumn::Duration => Cell::known(lasted(item, now_ns).map(units::short)),
         TopColumn::Unit => {
-            words(process(item).and_then(|process| process.unit.as_ref()).map(|unit| unit.as_str()))
+            words(process(item).and_then(|process| process.unit.as_ref()).map(CleanText::as_str))
         }
         TopColumn::Interface => words(interface(item).map(|one| one.fact.name.as_str())),
         TopColumn::PacketsReceived => {
@@ -629,7 +630,7 @@ fn remote(item: Item<'_>) -> Option<SocketAddr> {
 fn protocol(item: Item<'_>) -> Option<&'static str> {
     match item {
         Item::Connection(one) => Some(one.fact.protocol.name()),
-        Item::Group(group) => protocol_of(&group.key).map(|protocol| protocol.name()),
+        Item::Group(group) => protocol_of(&group.key).map(Protocol::name),
         Item::Interface(_) => None,
     }
 }
