@@ -792,39 +792,40 @@ fn sockets_of_multipath_tcp_are_listed_with_their_holders() {
 #[tag(root)]
 #[test]
 fn what_no_process_holds_is_listed_though_the_kernels_count_is_looked_at_first() {
+    use TcpState::{CloseWait, Established, FinWait2, Listen, TimeWait};
+
     let netns = Netns::create();
     netns.enter(|| {
         let source = LiveSource::open().unwrap();
         let _observation = source.observe().unwrap();
+        // State, whether it is over, and whether its bytes are known.
         let states = |port: u16| {
             let snapshot = source.sockets(&source.start().unwrap()).unwrap();
             let of_port = |fact: &&ConnectionFact| {
                 fact.local.port() == port || fact.remote.is_some_and(|remote| remote.port() == port)
             };
-            let facts = snapshot.sockets.iter().map(|socket| &socket.connection);
-            let mut states: Vec<_> = facts.filter(of_port).map(|fact| fact.tcp.unwrap().state).collect();
-            states.sort_by_key(|state| *state as u8);
+            let facts = snapshot.sockets.iter().map(|socket| &socket.connection).filter(of_port);
+            let mut states: Vec<_> =
+                facts.map(|fact| (fact.tcp.unwrap().state, fact.is_over(), fact.traffic.is_some())).collect();
+            states.sort_by_key(|(state, ..)| *state as u8);
             states
         };
+        let listens = (Listen, false, false);
+        let established = (Established, false, true);
         let listener = TcpListener::bind(loopback(false, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(states(port), [TcpState::Listen]);
+        assert_eq!(states(port), [listens]);
         // Established, and nobody has accepted it.
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(states(port), [TcpState::Established, TcpState::Established, TcpState::Listen]);
+        assert_eq!(states(port), [established, established, listens]);
         let (server, _) = listener.accept().unwrap();
         // Closed by its process, and the other side has not closed.
         drop(client);
-        let half_closed = states(port);
-        assert!(
-            matches!(
-                half_closed[..],
-                [TcpState::FinWait1 | TcpState::FinWait2, TcpState::CloseWait, TcpState::Listen]
-            ),
-            "{half_closed:?}"
-        );
-        drop(server);
+        netmon_testkit::wait_until("one side is closed", || {
+            states(port) == [(FinWait2, true, false), (CloseWait, false, true), listens]
+        });
         // Whoever else lists files at this moment holds it a little longer.
-        netmon_testkit::wait_until("it is closed", || states(port) == [TcpState::TimeWait, TcpState::Listen]);
+        drop(server);
+        netmon_testkit::wait_until("both are", || states(port) == [(TimeWait, true, false), listens]);
     });
 }

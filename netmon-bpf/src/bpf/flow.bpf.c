@@ -1594,6 +1594,13 @@ int nm_list_orphans(struct bpf_iter__tcp *ctx)
 		nm_read_tcp(&record.connection, tcp);
 		nm_read_queues(&record, tcp);
 	} else {
+		/* What the kernel keeps in a socket's place, also where the other side has not
+		 * closed yet. */
+		if (common->skc_state == NM_TCP_TIME_WAIT) {
+			record.connection.flags |= NM_FLAG_SOCKET_CLOSED;
+			record.connection.state =
+			    BPF_CORE_READ((struct inet_timewait_sock *)common, tw_substate);
+		}
 		record.connection.cookie = common->skc_cookie.counter;
 		nm_read_addresses(&record.connection, common);
 	}

@@ -49,6 +49,11 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
+struct inet_timewait_sock {
+	struct sock_common __tw_common;
+	volatile unsigned char tw_substate;
+};
+
 struct file;
 
 struct socket {

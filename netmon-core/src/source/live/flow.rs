@@ -347,7 +347,7 @@ impl Listing<'_> {
 
     fn push(&mut self, record: &SocketRecord) {
         let connection = &record.connection;
-        if connection.protocol == TCP && connection.netns == self.netns && is_in_use(connection.state) {
+        if connection.protocol == TCP && connection.netns == self.netns && is_in_use(connection) {
             self.in_use += 1;
         }
         if connection.role() == flow::Role::Listener || connection.state == TcpState::Listen as u8 {
@@ -370,10 +370,10 @@ impl Listing<'_> {
 }
 
 /// Whether the kernel counts a TCP socket in this state.
-fn is_in_use(state: u8) -> bool {
+fn is_in_use(record: &ConnectionRecord) -> bool {
     /// A handshake that is not finished has no socket of its own yet (`TCP_NEW_SYN_RECV`).
     const REQUEST: u8 = 12;
-    ![TcpState::Close as u8, TcpState::TimeWait as u8, REQUEST].contains(&state)
+    !record.socket_closed() && ![TcpState::Close as u8, REQUEST].contains(&record.state)
 }
 
 impl Known {
@@ -618,6 +618,10 @@ impl Known {
                 fact.tcp = None;
                 ConnectionState::Failed
             }
+            Protocol::Tcp if connection.socket_closed() => {
+                fact.traffic = None;
+                ConnectionState::Closed
+            }
             Protocol::Tcp => fact.tcp.map_or(ConnectionState::Closed, |tcp| tcp.state.connection_state()),
             _ if fact.remote.is_none() && fact.opened.is_none() => ConnectionState::Listening,
             _ => {
@@ -634,7 +638,7 @@ impl Known {
         }
         let mut socket = SocketFact::new(fact);
         socket.inode = record.inode;
-        if socket.connection.protocol == Protocol::Tcp {
+        if socket.connection.protocol == Protocol::Tcp && !record.connection.socket_closed() {
             socket.receive_queue = Some(record.receive_queue);
             socket.send_queue = Some(record.send_queue);
         }

@@ -333,6 +333,10 @@ fn facts(found: Vec<Listed>, states: StateMask) -> Vec<SocketFact> {
 
 fn fact(socket: &Listed, direction: ConnectionDirection, netns: u32) -> SocketFact {
     let state = match (socket.protocol, socket.is_listener()) {
+        // Its process has closed it, and the other side knows.
+        (Protocol::Tcp, _) if socket.state == TcpState::FinWait2 && socket.inode == 0 => {
+            ConnectionState::Closed
+        }
         (Protocol::Tcp, _) => socket.state.connection_state(),
         (_, true) => ConnectionState::Listening,
         (_, false) => ConnectionState::Open,
@@ -847,7 +851,7 @@ mod tests {
         assert_eq!((traffic.payload_bytes_sent, traffic.payload_bytes_received), (0, 5), "without the FIN");
         // Its acknowledgement may be delayed.
         let orphan = wait_for(near, local, TcpState::FinWait2);
-        assert_eq!(orphan.inode, 0);
+        assert_eq!((orphan.inode, orphan.connection.state), (0, ConnectionState::Closed));
         // The socket that is left of it knows no traffic.
         assert!(orphan.connection.traffic.is_none_or(|traffic| traffic.payload_bytes_sent == 5));
 
