@@ -64,7 +64,8 @@ pub fn markdown(expectation: &Expectation) -> String {
         .filter_map(|kernel| Some((kernel.name(), expectation.kernels.get(kernel.name())?)))
         .collect();
     let mut text = HEAD.to_owned();
-    let releases: Vec<_> = kernels.iter().map(|(name, report)| format!("{name}: {}", report.release)).collect();
+    let releases: Vec<_> =
+        kernels.iter().map(|(name, report)| format!("{name}: {}", report.release)).collect();
     text.push_str(&format!("\nKernels: {}.\n", releases.join("; ")));
 
     text.push_str("\n## As root\n\n");
@@ -82,7 +83,8 @@ pub fn markdown(expectation: &Expectation) -> String {
     );
     text.push_str(&owners_table(&kernels));
 
-    for situation in SITUATIONS.into_iter().filter(|situation| !["root", "system_calls"].contains(situation)) {
+    for situation in SITUATIONS.into_iter().filter(|situation| !["root", "system_calls"].contains(situation))
+    {
         if kernels.iter().all(|(_, report)| !report.situations.contains_key(situation)) {
             continue;
         }
@@ -152,12 +154,14 @@ fn found_table(
         .filter(|name| {
             let status = |report: &Report, situation| of(report, situation, name).map(|found| found.status);
             let differs = |report: &Report| {
-                report.situations.contains_key(situation) && status(report, situation) != status(report, "root")
+                report.situations.contains_key(situation)
+                    && status(report, situation) != status(report, "root")
             };
             rows == Rows::All || kernels.iter().any(|(_, report)| differs(report))
         })
         .map(|name| {
-            let cells: Vec<_> = kernels.iter().map(|(_, report)| cell(of(report, situation, name).as_ref())).collect();
+            let cells: Vec<_> =
+                kernels.iter().map(|(_, report)| cell(of(report, situation, name).as_ref())).collect();
             format!("| {} | {} |\n", name.replace('_', " "), cells.join(" | "))
         })
         .collect();
@@ -200,7 +204,11 @@ fn reasons(kernels: &[(&str, &Report)], situation: &str, known: Option<&str>) ->
 }
 
 fn owners_table(kernels: &[(&str, &Report)]) -> String {
-    let mut text = header("situation", kernels).replacen("| situation |", "| situation | of |", 1).replacen("|---|", "|---|---|", 1);
+    let mut text = header("situation", kernels).replacen("| situation |", "| situation | of |", 1).replacen(
+        "|---|",
+        "|---|---|",
+        1,
+    );
     for situation in SITUATIONS {
         for side in ["clients", "servers", "senders"] {
             let of = |report: &Report| Some(report.situations.get(situation)?.owners.get(side)?.to_string());
@@ -234,7 +242,11 @@ fn suite_table(kernels: &[(&str, &Report)]) -> String {
     }
     for ((test, why), kernels) in others {
         let (file, name) = test.split_once(' ').unwrap_or(("", test));
-        text.push_str(&format!("| {} | `{file}`: {name} | {} |\n", kernels.join(", "), why.replace('|', "\\|")));
+        text.push_str(&format!(
+            "| {} | `{file}`: {name} | {} |\n",
+            kernels.join(", "),
+            why.replace('|', "\\|")
+        ));
     }
     text
 }

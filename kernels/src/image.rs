@@ -12,13 +12,29 @@ use std::{
 use crate::{Result, output, packages::Fetched};
 
 /// What the guest takes from this machine beside BusyBox: what tests run, which BusyBox has with fewer options.
-const TOOLS: [&str; 12] =
-    ["dash", "ip", "tc", "nsenter", "unshare", "setpriv", "bpftool", "kmod", "timeout", "sleep", "install", "mkfifo"];
+const TOOLS: [&str; 12] = [
+    "dash", "ip", "tc", "nsenter", "unshare", "setpriv", "bpftool", "kmod", "timeout", "sleep", "install",
+    "mkfifo",
+];
 
 /// Modules that the tests' interfaces, queues and lists of sockets need; and what those need.
 const MODULES: [&str; 16] = [
-    "veth", "tun", "dummy", "8021q", "sch_ingress", "cls_bpf", "act_bpf", "cls_u32", "sch_tbf", "sch_netem",
-    "inet_diag", "tcp_diag", "udp_diag", "raw_diag", "unix_diag", "mptcp_diag",
+    "veth",
+    "tun",
+    "dummy",
+    "8021q",
+    "sch_ingress",
+    "cls_bpf",
+    "act_bpf",
+    "cls_u32",
+    "sch_tbf",
+    "sch_netem",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "unix_diag",
+    "mptcp_diag",
 ];
 
 /// The host's folders that are one with those in /usr.
@@ -38,18 +54,34 @@ impl Image {
     /// Where this machine lacks one of the tools.
     pub fn create() -> Result<Self> {
         let mut image = Self { root: tempfile::tempdir_in(crate::scratch()?)?, libraries: BTreeSet::new() };
-        for folder in ["proc", "sys", "dev", "etc", "run", "tmp", "root", "guest", "usr/bin", "usr/sbin", "usr/local/bin"] {
+        for folder in [
+            "proc",
+            "sys",
+            "dev",
+            "etc",
+            "run",
+            "tmp",
+            "root",
+            "guest",
+            "usr/bin",
+            "usr/sbin",
+            "usr/local/bin",
+        ] {
             fs::create_dir_all(image.at(Path::new(folder)))?;
         }
         for folder in MERGED {
             fs::create_dir_all(image.at(&Path::new("usr").join(folder)))?;
             symlink(format!("usr/{folder}"), image.at(Path::new(folder)))?;
         }
-        fs::write(image.at(Path::new("etc/passwd")), "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
+        fs::write(
+            image.at(Path::new("etc/passwd")),
+            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+        )?;
         fs::write(image.at(Path::new("etc/group")), "root:x:0:\nnogroup:x:65534:\n")?;
         fs::write(image.at(Path::new("etc/hosts")), "127.0.0.1 localhost\n::1 localhost\n")?;
         for tool in TOOLS {
-            let path = find(tool).ok_or_else(|| format!("{tool} is not on this machine, and the guest needs it"))?;
+            let path =
+                find(tool).ok_or_else(|| format!("{tool} is not on this machine, and the guest needs it"))?;
             image.add_program(&path, Path::new("/usr/bin").join(tool).as_path())?;
         }
         symlink("dash", image.at(Path::new("usr/bin/sh")))?;
@@ -176,7 +208,8 @@ pub fn modules(kernel: &Fetched) -> Result<tempfile::NamedTempFile> {
         .filter_map(|line| line.split_once(':'))
         .map(|(module, needs)| (module, needs.split_whitespace().collect()))
         .collect();
-    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).split('.').next().unwrap_or(path).to_owned();
+    let name =
+        |path: &str| path.rsplit('/').next().unwrap_or(path).split('.').next().unwrap_or(path).to_owned();
     for (module, needs) in needs.iter().filter(|(module, _)| MODULES.contains(&name(module).as_str())) {
         for path in needs.iter().chain([module]) {
             fs::create_dir_all(inside.join(path).parent().ok_or("a module lies in a folder")?)?;

@@ -36,6 +36,9 @@ pub struct Programs {
     pub workload: PathBuf,
 }
 
+/// How many clients connect to a server.
+pub const CLIENTS: u32 = 200;
+
 /// Tries the programs in situations, and says what was found in each; and what the kernel itself complained of.
 ///
 /// # Errors
@@ -44,6 +47,7 @@ pub fn situations(
     kernel: &Fetched,
     programs: &Programs,
     names: &[&str],
+    clients: u32,
 ) -> Result<(BTreeMap<String, Findings>, String)> {
     let mut image = Image::create()?;
     for name in ["netmon-cli", "netmond", "netmon-mcp"] {
@@ -51,7 +55,7 @@ pub fn situations(
     }
     image.add_program(&programs.workload, Path::new("/usr/local/bin/netmon-workload"))?;
     let files = image::joined(&[image.archive()?.path(), image::modules(kernel)?.path()])?;
-    let job = format!("situations netmon.situations={}", names.join(","));
+    let job = format!("situations netmon.situations={} netmon.clients={clients}", names.join(","));
     let longest = LONGEST_BOOT + LONGEST_SITUATION * u32::try_from(names.len()).unwrap_or(1);
     let steps = machine::boot(kernel, files.path(), &job, 1024, longest)?;
     let findings = names.iter().map(|name| ((*name).to_owned(), Findings::of(name, &steps))).collect();
@@ -96,7 +100,8 @@ impl Tests {
     pub fn of_messages(messages: &str) -> Self {
         let mut tests = Self::default();
         for message in messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok()) {
-            let (Some(executable), Some(manifest), Some(target)) = (message.executable, message.manifest_path, message.target)
+            let (Some(executable), Some(manifest), Some(target)) =
+                (message.executable, message.manifest_path, message.target)
             else {
                 continue;
             };
@@ -136,7 +141,11 @@ pub fn suite(kernel: &Fetched, tests: &Tests, filter: &str) -> Result<(Suite, St
             }
         }
         for name in names {
-            plan.push_str(&format!("{SECONDS_A_TEST} {} {} {suite} {name}\n", folder.display(), program.display()));
+            plan.push_str(&format!(
+                "{SECONDS_A_TEST} {} {} {suite} {name}\n",
+                folder.display(),
+                program.display()
+            ));
         }
     }
     for program in &tests.programs {

@@ -18,7 +18,8 @@ pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>
 
 /// What a command prints.
 fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().map_err(|error| format!("{:?} cannot be run: {error}", command.get_program()))?;
+    let output =
+        command.output().map_err(|error| format!("{:?} cannot be run: {error}", command.get_program()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().filter(|line| !line.starts_with("W:")).collect::<Vec<_>>().join("\n");

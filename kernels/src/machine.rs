@@ -36,7 +36,13 @@ impl Step {
 ///
 /// # Errors
 /// Where there is no emulator, or the machine told nothing; then with the end of what its console showed.
-pub fn boot(kernel: &Fetched, files: &Path, job: &str, mebibytes: u32, longest: Duration) -> Result<Vec<Step>> {
+pub fn boot(
+    kernel: &Fetched,
+    files: &Path,
+    job: &str,
+    mebibytes: u32,
+    longest: Duration,
+) -> Result<Vec<Step>> {
     let folder = tempfile::tempdir_in(crate::scratch()?)?;
     let (console, told) = (folder.path().join("console"), folder.path().join("told"));
     let mut machine = Command::new("qemu-system-x86_64")
@@ -69,7 +75,7 @@ pub fn boot(kernel: &Fetched, files: &Path, job: &str, mebibytes: u32, longest: 
         fs::copy(&told, Path::new(&keep).join(format!("{name}.told")))?;
         fs::copy(&console, Path::new(&keep).join(format!("{name}.console")))?;
     }
-    if steps.iter().any(|step| step.name == "done") {
+    if steps.iter().any(|step| step.name == "ended") {
         return Ok(steps);
     }
     let shown = fs::read(&console).unwrap_or_default();
@@ -77,7 +83,12 @@ pub fn boot(kernel: &Fetched, files: &Path, job: &str, mebibytes: u32, longest: 
     let last: Vec<&str> = shown.lines().rev().take(30).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
     let during = steps.last().map_or("booting", |step| &step.name);
-    Err(format!("Linux {} did not end its job, during {during}. Its console:\n{}", kernel.release, last.join("\n")).into())
+    Err(format!(
+        "Linux {} did not end its job, during {during}. Its console:\n{}",
+        kernel.release,
+        last.join("\n")
+    )
+    .into())
 }
 
 /// Takes apart what `step` in the guest writes.
@@ -94,7 +105,9 @@ fn steps(told: &str) -> Vec<Step> {
         match line.strip_prefix("=== ") {
             Some("stdout") => in_stderr = false,
             Some("stderr") => in_stderr = true,
-            Some(rest) if rest.starts_with("status ") => step.status = rest["status ".len()..].parse().ok(),
+            Some(rest) if rest.starts_with("status ") => {
+                step.status = rest.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+            }
             _ => {
                 let text = if in_stderr { &mut step.stderr } else { &mut step.stdout };
                 text.push_str(line);
@@ -111,10 +124,13 @@ mod tests {
 
     #[test]
     fn what_a_guest_tells_is_taken_apart_into_steps() {
-        let told = "=== step one\n=== stdout\n5.10\n\n=== stderr\noh\n\n=== status 3\n=== step two\n=== stdout\nhal";
+        let told = "=== step one\n=== stdout\n5.10\n\n=== stderr\noh\n\n=== status 3 after 1.50 s\n=== step two\n=== stdout\nhal";
         let steps = steps(told);
         assert_eq!(steps.len(), 2);
-        assert_eq!((steps[0].name.as_str(), steps[0].stdout.trim(), steps[0].stderr.trim()), ("one", "5.10", "oh"));
+        assert_eq!(
+            (steps[0].name.as_str(), steps[0].stdout.trim(), steps[0].stderr.trim()),
+            ("one", "5.10", "oh")
+        );
         assert_eq!((steps[0].status, steps[1].status), (Some(3), None));
         assert!(!steps[1].passed());
     }

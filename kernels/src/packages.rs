@@ -168,7 +168,12 @@ impl Apt {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        output(Command::new(program).args(arguments).env("APT_CONFIG", &self.configuration).current_dir(&self.folder))
+        output(
+            Command::new(program)
+                .args(arguments)
+                .env("APT_CONFIG", &self.configuration)
+                .current_dir(&self.folder),
+        )
     }
 
     /// What to try, the newest first; each is one package or two. The small ones for clouds are preferred.
@@ -216,19 +221,23 @@ impl Apt {
 /// made of two packages, and those called image are empty.
 fn version_of(kernel: Kernel, package: &str) -> Option<(Vec<u32>, bool)> {
     let (kind, release) = package.strip_prefix("linux-")?.split_once('-')?;
-    let numbers: Vec<u32> =
-        release.split(|character: char| !character.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect();
+    let numbers: Vec<u32> = release
+        .split(|character: char| !character.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect();
     let is_split = numbers.as_slice() >= &[6, 19][..];
     let is_whole = release.ends_with("-unsigned") || kind == "binary";
     // `linux-image-6.1-amd64` is empty, `-rt-` another kind of kernel, `deb11` one that was built for an older Debian.
-    let is_right = kernel.is_in(release) && is_whole && (kind == "binary") == is_split && !release.contains("-rt-");
+    let is_right =
+        kernel.is_in(release) && is_whole && (kind == "binary") == is_split && !release.contains("-rt-");
     let is_own = kernel == Kernel::Newest || !release.contains(".deb1");
     (is_right && is_own).then(|| (numbers, release.contains("-cloud-")))
 }
 
 /// The archive that the machine's apt uses, and that of security updates.
 fn mirrors() -> Result<(String, String)> {
-    let sites = output(Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(ORIGIN) $(RELEASE)"]))?;
+    let sites =
+        output(Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(ORIGIN) $(RELEASE)"]))?;
     let of_debian = || {
         sites.lines().filter_map(|line| {
             let mut words = line.split(' ');
@@ -237,9 +246,11 @@ fn mirrors() -> Result<(String, String)> {
         })
     };
     let main = of_debian().find(|(_, release)| !release.ends_with("-security"));
-    let (main, _) = main.ok_or("this machine's apt knows no archive of Debian, which the kernels come from")?;
+    let (main, _) =
+        main.ok_or("this machine's apt knows no archive of Debian, which the kernels come from")?;
     let security = of_debian().find(|(_, release)| release.ends_with("-security"));
-    let security = security.map_or_else(|| format!("{}-security", main.trim_end_matches('/')), |(site, _)| site.to_owned());
+    let security = security
+        .map_or_else(|| format!("{}-security", main.trim_end_matches('/')), |(site, _)| site.to_owned());
     Ok((main.to_owned(), security))
 }
 
@@ -278,8 +289,10 @@ mod tests {
     #[test]
     fn packages_are_chosen_by_their_names() {
         let newest = |kernel, packages: &[&'static str]| {
-            let mut found: Vec<_> =
-                packages.iter().filter_map(|package| Some((version_of(kernel, package)?, *package))).collect();
+            let mut found: Vec<_> = packages
+                .iter()
+                .filter_map(|package| Some((version_of(kernel, package)?, *package)))
+                .collect();
             found.sort();
             found.into_iter().rev().map(|(_, package)| package).collect::<Vec<_>>()
         };

@@ -1,11 +1,13 @@
 //! What was found on a kernel, and how it compares with what is expected there.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use netmon_core::{
-    CapabilitiesAnswer, ConnectionsAnswer, RatesAnswer,
+    CapabilitiesAnswer, Connection, ConnectionsAnswer, PacketDrops, RatesAnswer,
     fact::{ConnectionState, Direction, Status},
-    monitor::PacketDrops,
 };
 use netmon_testkit::workload::{self, Event, Truth};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -97,7 +99,8 @@ impl Suite {
 /// The line in which a test says why it failed.
 fn why(step: &Step) -> String {
     let mut lines = step.stdout.lines().chain(step.stderr.lines());
-    let panic = lines.find(|line| line.contains(" panicked at ")).map(|_| lines.next().unwrap_or_default().trim());
+    let panic =
+        lines.find(|line| line.contains(" panicked at ")).map(|_| lines.next().unwrap_or_default().trim());
     let ended = match step.status {
         Some(124 | 137) => "it took too long".to_owned(),
         Some(status) => format!("status {status}"),
@@ -123,9 +126,9 @@ impl Findings {
         let servers = steps.truths("servers");
         let senders = steps.truths("senders");
         findings.owners = BTreeMap::from([
-            ("clients".to_owned(), Owners::of_clients(&servers, rows)),
-            ("servers".to_owned(), Owners::of_workers(&servers, rows)),
-            ("senders".to_owned(), Owners::of_senders(&senders, rows)),
+            ("clients".to_owned(), Owners::of("client", &servers, rows)),
+            ("servers".to_owned(), Owners::of("worker", &servers, rows)),
+            ("senders".to_owned(), Owners::of("sender", &senders, rows)),
         ]);
         let lost = connections.as_ref().map_or(0, |answer| answer.header.coverage.lost_events);
         let tried = [
@@ -164,7 +167,10 @@ impl Findings {
 
 /// What JSON calls a feature.
 fn name(feature: &impl Serialize) -> String {
-    serde_json::to_value(feature).ok().and_then(|name| name.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+    serde_json::to_value(feature)
+        .ok()
+        .and_then(|name| name.as_str().map(ToOwned::to_owned))
+        .unwrap_or_default()
 }
 
 /// What a machine told of one situation.
@@ -176,7 +182,10 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn get(&self, name: &str) -> Result<&Step, String> {
         let full = format!("{}/{name}", self.situation);
-        self.steps.iter().find(|step| step.name == full).ok_or_else(|| "the machine did not come to it".to_owned())
+        self.steps
+            .iter()
+            .find(|step| step.name == full)
+            .ok_or_else(|| "the machine did not come to it".to_owned())
     }
 
     fn passed(&self, name: &str) -> Result<(), String> {
@@ -199,12 +208,13 @@ impl Steps<'_> {
     }
 
     /// The connection that was refused is there, with its error and its process.
-    fn refused(&self, rows: &[netmon_core::Connection]) -> Result<(), String> {
+    fn refused(&self, rows: &[Connection]) -> Result<(), String> {
         let truths = self.truths("refused");
         let clients = workload::all(&truths, Event::Done, "client");
         let client = clients.first().ok_or("nothing was refused")?;
         let row = rows.iter().find(|row| {
-            row.state == ConnectionState::Failed && row.process.as_ref().is_some_and(|process| process.pid == client.pid)
+            row.state == ConnectionState::Failed
+                && row.process.as_ref().is_some_and(|process| process.pid == client.pid)
         });
         let row = row.ok_or("the refused connection is not among the rows")?;
         match row.error.as_ref().map(|error| error.name.as_str()) {
@@ -223,7 +233,8 @@ impl Steps<'_> {
 
     fn mcp(&self) -> Result<(), String> {
         let step = self.get("mcp")?;
-        let answers = step.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let answers =
+            step.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let answer = answers.filter(|answer| answer["id"] == 2).last().ok_or_else(|| said(step))?;
         if answer["result"]["isError"] == true || answer["error"].is_object() {
             return Err(answer.to_string().chars().take(300).collect());
@@ -231,24 +242,28 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// The kernel's own counters tell of what was sent over the loopback, and BPF's of the same by protocol.
+    /// The kernel's own counters tell of what was sent over the loopback, and BPF's of the same by protocol, in windows
+    /// that follow each other.
     fn rates(&self) -> Found {
-        let rates: RatesAnswer = match self.answer("rates") {
-            Ok(rates) => rates,
+        let told = match self.get("rates") {
+            Ok(step) if step.stdout.trim().is_empty() => return Found::missing(said(step)),
+            Ok(step) => &step.stdout,
             Err(why) => return Found::missing(why),
         };
-        let Some(row) = rates.rates.iter().find(|rate| rate.direction == Direction::Incoming) else {
-            return Found::missing("no row of what comes in");
-        };
-        if row.packets < MEASURED {
-            return Found::missing(format!("{} of {MEASURED} packets were counted", row.packets));
+        let windows: Vec<_> =
+            told.lines().filter_map(|line| serde_json::from_str::<RatesAnswer>(line).ok()).collect();
+        let rows = windows.iter().flat_map(|window| &window.rates);
+        let rows: Vec<_> = rows.filter(|rate| rate.direction == Direction::Incoming).collect();
+        let packets: u64 = rows.iter().map(|row| row.packets).sum();
+        let datagrams: Option<u64> =
+            rows.iter().map(|row| Some(row.by_protocol.as_ref()?.ipv4_udp.counted.packets)).sum();
+        if packets < MEASURED {
+            return Found::missing(format!("{packets} of {MEASURED} packets were counted"));
         }
-        match &row.by_protocol {
+        match datagrams {
             None => Found::degraded("not by protocol"),
-            Some(classes) if classes.ipv4_udp.counted.packets == MEASURED => Found::works(),
-            Some(classes) => {
-                Found::missing(format!("{} of {MEASURED} datagrams", classes.ipv4_udp.counted.packets))
-            }
+            Some(MEASURED) => Found::works(),
+            Some(datagrams) => Found::missing(format!("{datagrams} of {MEASURED} datagrams were counted")),
         }
     }
 }
@@ -288,22 +303,7 @@ impl Differences {
     }
 
     fn add_situation(&mut self, situation: &str, expected: &Findings, found: &Findings) {
-        let groups = [
-            ("feature", &expected.features, &found.features),
-            ("hook", &expected.hooks, &found.hooks),
-            ("tried", &expected.tried, &found.tried),
-        ];
-        for (what, expected, found) in groups {
-            let names: std::collections::BTreeSet<_> = expected.keys().chain(found.keys()).collect();
-            for name in names {
-                let at = format!("{situation}: {what} {name}");
-                match (expected.get(name), found.get(name)) {
-                    (Some(expected), Some(found)) => self.add_found(&at, expected, found),
-                    (Some(_), None) => self.worse.push(format!("{at}: nothing is told of it")),
-                    (None, _) => self.better.push(format!("{at}: it is not expected at all")),
-                }
-            }
-        }
+        self.add_findings(situation, expected, found);
         for (side, expected) in &expected.owners {
             let found = found.owners.get(side).copied().unwrap_or_default();
             let line = format!("{situation}: owners of {side}: {found}, expected {expected}");
@@ -311,6 +311,26 @@ impl Differences {
                 self.worse.push(line);
             } else if found != *expected {
                 self.better.push(line);
+            }
+        }
+    }
+
+    /// Compares what works in a situation, however many connections it was tried with.
+    pub fn add_findings(&mut self, situation: &str, expected: &Findings, found: &Findings) {
+        let groups = [
+            ("feature", &expected.features, &found.features),
+            ("hook", &expected.hooks, &found.hooks),
+            ("tried", &expected.tried, &found.tried),
+        ];
+        for (what, expected, found) in groups {
+            let names: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
+            for name in names {
+                let at = format!("{situation}: {what} {name}");
+                match (expected.get(name), found.get(name)) {
+                    (Some(expected), Some(found)) => self.add_found(&at, expected, found),
+                    (Some(_), None) => self.worse.push(format!("{at}: nothing is told of it")),
+                    (None, _) => self.better.push(format!("{at}: it is not expected at all")),
+                }
             }
         }
     }
@@ -325,11 +345,16 @@ impl Differences {
         }
     }
 
-    /// Compares the kernel tests.
-    pub fn add_suite(&mut self, expected: &Suite, found: &Suite) {
+    /// Compares some kernel tests: none fails that is not expected to.
+    pub fn add_part_of_suite(&mut self, expected: &Suite, found: &Suite) {
         for (test, why) in found.not_here.iter().filter(|(test, _)| !expected.not_here.contains_key(*test)) {
             self.worse.push(format!("test {test}: {why}"));
         }
+    }
+
+    /// Compares the kernel tests.
+    pub fn add_suite(&mut self, expected: &Suite, found: &Suite) {
+        self.add_part_of_suite(expected, found);
         if found.passed < expected.passed {
             self.worse.push(format!("{} tests passed, expected {}", found.passed, expected.passed));
         }
@@ -367,7 +392,10 @@ mod tests {
         let found = Found { status, by: None, reason: Some("why".to_owned()) };
         let findings = Findings {
             features: BTreeMap::from([("connections".to_owned(), found)]),
-            owners: BTreeMap::from([("clients".to_owned(), Owners { right, unknown: 200 - right, ..Owners::default() })]),
+            owners: BTreeMap::from([(
+                "clients".to_owned(),
+                Owners { right, unknown: 200 - right, ..Owners::default() },
+            )]),
             ..Findings::default()
         };
         Report { situations: BTreeMap::from([("root".to_owned(), findings)]), ..Report::default() }
