@@ -11,7 +11,7 @@ use std::{
 
 use crate::{Result, output, packages::Fetched};
 
-/// What the guest takes from this machine beside BusyBox: what tests run, which BusyBox has with fewer options.
+/// What the guest takes from this machine beside busybox: what tests run, which busybox has with fewer options.
 const TOOLS: [&str; 12] = [
     "dash", "ip", "tc", "nsenter", "unshare", "setpriv", "bpftool", "kmod", "timeout", "sleep", "install",
     "mkfifo",

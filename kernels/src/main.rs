@@ -1,6 +1,7 @@
 //! `netmon-kernels`: tries netmon on kernels, and compares with what is expected. `./x kernels` builds what it needs and
 //! runs it.
 #![forbid(unsafe_code)]
+#![allow(clippy::doc_markdown, reason = "this is the text of --help, which shows backticks as they are")]
 #![allow(clippy::print_stdout, reason = "a program; what it prints is what it is for")]
 
 use std::{env, fs, path::PathBuf, process::ExitCode};

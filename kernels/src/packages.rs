@@ -80,39 +80,44 @@ pub fn cache() -> PathBuf {
     cache.unwrap_or_else(|| home().join(".cache")).join("netmon/kernels")
 }
 
-/// Fetches the newest package of a kernel that can be had; one that is in the cache already is taken where the mirror
-/// cannot be asked.
+/// Fetches the newest package of a kernel that can be had, and asks for a newer one once a day. Where the mirror cannot
+/// be asked, the one in the cache is taken.
 ///
 /// # Errors
 /// Where there is none, and why.
 pub fn fetch(kernel: Kernel) -> Result<Fetched> {
     let folder = cache().join(kernel.name());
     fs::create_dir_all(&folder)?;
+    let chosen = folder.join("chosen");
+    let in_cache = || unpacked(&folder.join(fs::read_to_string(&chosen).ok()?));
+    if let Some(fetched) = in_cache().filter(|_| is_of_today(&chosen)) {
+        return Ok(fetched);
+    }
     match fetch_newest(kernel, &folder) {
-        Ok(fetched) => Ok(fetched),
-        Err(error) => newest_in_cache(&folder).ok_or(error),
+        Ok((package, fetched)) => {
+            fs::write(&chosen, package)?;
+            Ok(fetched)
+        }
+        Err(error) => in_cache().ok_or(error),
     }
 }
 
-fn fetch_newest(kernel: Kernel, folder: &Path) -> Result<Fetched> {
+fn fetch_newest(kernel: Kernel, folder: &Path) -> Result<(String, Fetched)> {
     let apt = Apt::set_up(kernel, folder)?;
     let mut refused = format!("the mirror has no kernel {}", kernel.name());
     // An index may name what the mirror has deleted, or not copied yet.
     for packages in apt.candidates(kernel)? {
-        let root = folder.join(&packages[0]);
-        if let Some(fetched) = unpacked(&root) {
-            return Ok(fetched);
-        }
-        match apt.unpack(&packages, &root) {
-            Ok(()) => {}
-            Err(error) => {
-                refused = format!("{}: {error}", packages[0]);
-                continue;
-            }
+        let package = &packages[0];
+        let root = folder.join(package);
+        if unpacked(&root).is_none()
+            && let Err(error) = apt.unpack(&packages, &root)
+        {
+            refused = format!("{package}: {error}");
+            continue;
         }
         if let Some(fetched) = unpacked(&root) {
             forget_others(folder, &root);
-            return Ok(fetched);
+            return Ok((package.clone(), fetched));
         }
     }
     Err(refused.into())
@@ -141,8 +146,7 @@ impl Apt {
                 None => format!("deb [signed-by={keys}] {main} {suite} main\n"),
             })
             .collect();
-        let list = folder.join("etc/sources.list");
-        let is_new = fs::read_to_string(&list).is_ok_and(|old| old == sources) && is_of_today(&list);
+        fs::write(folder.join("etc/sources.list"), sources)?;
         let at = folder.display();
         let configuration = folder.join("apt.conf");
         // A release that gets no more updates has an index that is out of date, and signed all the same.
@@ -156,14 +160,7 @@ impl Apt {
             ),
         )?;
         let apt = Self { folder, configuration };
-        if !is_new {
-            fs::write(&list, "")?;
-            fs::write(list.with_extension("new"), &sources)?;
-            fs::rename(list.with_extension("new"), &list)?;
-            apt.run("apt-get", &["-q", "--error-on=any", "update"]).inspect_err(|_| {
-                let _ = fs::remove_file(&list);
-            })?;
-        }
+        apt.run("apt-get", &["-q", "--error-on=any", "update"])?;
         Ok(apt)
     }
 
@@ -266,12 +263,6 @@ fn unpacked(root: &Path) -> Option<Fetched> {
     let places = [root.join(format!("boot/vmlinuz-{release}")), modules.join(&release).join("vmlinuz")];
     let image = places.into_iter().find(|path| path.exists())?;
     Some(Fetched { release, image, root: root.to_owned() })
-}
-
-fn newest_in_cache(folder: &Path) -> Option<Fetched> {
-    let mut roots: Vec<_> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
-    roots.sort_by_key(|root| fs::metadata(root).and_then(|metadata| metadata.modified()).ok());
-    roots.into_iter().rev().find_map(|root| unpacked(&root))
 }
 
 /// Kernels of other versions, some hundred megabytes each.

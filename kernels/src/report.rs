@@ -235,7 +235,7 @@ impl Steps<'_> {
         let step = self.get("mcp")?;
         let answers =
             step.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let answer = answers.filter(|answer| answer["id"] == 2).last().ok_or_else(|| said(step))?;
+        let answer = answers.filter(|answer| answer["id"] == 2).next_back().ok_or_else(|| said(step))?;
         if answer["result"]["isError"] == true || answer["error"].is_object() {
             return Err(answer.to_string().chars().take(300).collect());
         }
