@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::size_of,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     ptr,
     sync::Once,
 };
@@ -31,6 +31,22 @@ pub(crate) fn route_libbpf_messages() {
             }
         })));
     });
+}
+
+/// How often the kernel left a program out because it ran already on the same processor, for somebody who was interrupted
+/// there. Counted by the kernel since Linux 5.12; 0 before.
+pub(crate) fn missed(program: &OwnedFd) -> Result<u64> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut size = u32::try_from(size_of_val(&info)).unwrap_or_default();
+    // SAFETY: the descriptor is open for the call, and the kernel writes at most `size` bytes, which `info` has. Its
+    // pointers are null and their lengths 0, so that nothing is written elsewhere.
+    let status = unsafe {
+        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), ptr::from_mut(&mut info), &raw mut size)
+    };
+    match status {
+        0 => Ok(info.recursion_misses),
+        errno => Err(Error::from_io("ask about a program", io::Error::from_raw_os_error(-errno))),
+    }
 }
 
 /// All entries of a hash table, some hundreds with a system call. What is added meanwhile may be missing; what is removed

@@ -55,8 +55,8 @@ fn every_command_prints_through_the_daemon_what_it_prints_by_itself() {
     }
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn a_watch_says_that_the_daemon_is_gone_and_goes_on_when_it_is_back() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("sock");

@@ -82,8 +82,8 @@ fn netmon(netns: &Netns, options: &[&str], command: &[&str]) -> Command {
     netmon
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn all_connections_of_a_command_and_no_others_are_in_its_profile() {
     let netns = Netns::create();
     let (_listener, address) = listener(&netns);
@@ -124,8 +124,8 @@ fn all_connections_of_a_command_and_no_others_are_in_its_profile() {
     assert_eq!(left, [""; 0]);
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn what_still_runs_after_the_command_is_told_and_left_alone() {
     let netns = Netns::create();
     let (_listener, address) = listener(&netns);
@@ -148,8 +148,8 @@ fn what_still_runs_after_the_command_is_told_and_left_alone() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn a_connection_that_must_not_be_is_status_1_and_listed() {
     let netns = Netns::create();
     let (_listener, address) = listener(&netns);
@@ -192,8 +192,8 @@ fn copy(program: &Path, directory: &Path) -> String {
     copy.to_str().unwrap().to_owned()
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn through_the_daemon_another_users_command_has_its_profile_by_descent() {
     const NOBODY: u32 = 65_534;
 

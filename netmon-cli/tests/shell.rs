@@ -307,8 +307,8 @@ fn a_live_shell_remembers_what_happened_since_it_began() {
     assert!(terminal.text().contains("asked for the last 60 s; only the last"), "{}", terminal.text());
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn a_privileged_shell_remembers_connections_that_are_over() {
     let mut terminal = Terminal::start(&["--source", "live"]);
     terminal.prompt("");

@@ -138,8 +138,8 @@ fn with_cap_perfmon_too_every_hook_works() {
     spawn_and_send("with_cap_perfmon_too", &["bpf", "net_admin", "perfmon"], "all");
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn a_hook_that_lacks_a_capability_says_which_and_not_what_the_verifier_makes_of_it() {
     const TEST: &str = "a_hook_that_lacks_a_capability_says_which_and_not_what_the_verifier_makes_of_it";
     if child::role().is_none() {

@@ -285,8 +285,8 @@ fn scrapers_from_before_openmetrics_are_told_the_same() {
     }
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn counters_rise_by_what_happens() {
     let netns = Netns::create();
     let daemon = Daemon::spawn(netns.command(env!("CARGO_BIN_EXE_netmond")), "", &[]);

@@ -64,8 +64,8 @@ fn ask(monitor: &Monitor, request: &ConnectionsRequest) -> Vec<Connection> {
     monitor.connections(request, &Control::default()).unwrap().connections
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn it_keeps_three_capabilities_and_observes_with_all_hooks() {
     let netns = Netns::create();
     let daemon = live(&netns, &[]);
@@ -89,8 +89,8 @@ fn it_keeps_three_capabilities_and_observes_with_all_hooks() {
     assert!(answer.connections.iter().all(|row| row.process.as_ref().is_some_and(|p| p.pid == pid)));
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn as_an_ordinary_user_with_three_capabilities_it_observes_the_same() {
     let netns = Netns::create();
     let program = readable_copy();
@@ -121,8 +121,8 @@ fn readable_copy() -> tempfile::TempDir {
     directory
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn answers_about_this_host_are_those_of_the_library() {
     let netns = Netns::create();
     let daemon = live(&netns, &[]);
@@ -150,8 +150,8 @@ fn answers_about_this_host_are_those_of_the_library() {
     }
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn an_ordinary_user_sees_its_own_and_no_way_leads_to_the_rest() {
     const TEST: &str = "an_ordinary_user_sees_its_own_and_no_way_leads_to_the_rest";
     if child::role().is_some() {
@@ -271,8 +271,8 @@ fn assert_own(rows: &[Connection]) {
     assert!(rows.iter().all(|row| row.last_user.is_none()), "{rows:?}");
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn from_other_hosts_a_token_is_needed_and_is_made() {
     let link = VethPair::create();
     let address = format!("{}:7070", link.near.ipv4);
@@ -297,8 +297,8 @@ fn from_other_hosts_a_token_is_needed_and_is_made() {
     assert!(!log.contains(token.trim()), "{log}");
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn sigterm_ends_streams_measurements_and_counting_within_a_second() {
     let link = VethPair::create();
     let mut daemon = live(&link.near.netns, &[]);
@@ -328,8 +328,8 @@ fn sigterm_ends_streams_measurements_and_counting_within_a_second() {
     drop(watch);
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn killed_it_leaves_nothing_behind_and_a_watch_goes_on_with_the_next() {
     let netns = Netns::create();
     let mut daemon = live(&netns, &[]);

@@ -25,7 +25,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     mem::{MaybeUninit, size_of},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -120,7 +120,8 @@ impl Hook {
         }
     }
 
-    fn of_cgroup(self) -> bool {
+    /// Whether it is attached to the root of the control groups (version 2).
+    pub fn of_cgroup(self) -> bool {
         matches!(
             self,
             Self::Connect | Self::SendMessage | Self::ReceiveMessage | Self::Release | Self::Packets
@@ -237,6 +238,8 @@ pub struct FlowMonitor {
     settings: MapHandle,
     current: Mutex<record::Settings>,
     links: Vec<Link>,
+    /// Those at tracepoints.
+    programs: Vec<OwnedFd>,
     sockets: Option<Link>,
     orphans: Option<Link>,
     hooks: Vec<(Hook, Result<()>)>,
@@ -332,6 +335,7 @@ impl FlowMonitor {
             settings,
             current: Mutex::new(current),
             links: Vec::new(),
+            programs: Vec::new(),
             sockets: None,
             orphans: None,
             hooks: Vec::new(),
@@ -358,6 +362,10 @@ impl FlowMonitor {
                 _ => program.attach(),
             };
             links.push(link.map_err(|error| Error::from_libbpf(format!("attach {hook}"), error))?);
+            if !hook.of_cgroup() {
+                let program = program.as_fd().try_clone_to_owned();
+                self.programs.push(program.map_err(|error| Error::from_io("keep a program", error))?);
+            }
         }
         match hook {
             Hook::SocketIterator => self.sockets = links.pop(),
@@ -454,6 +462,16 @@ impl FlowMonitor {
             storage: read(types::nm_loss::NM_LOST_STORAGE)?,
             flows: read(types::nm_loss::NM_LOST_FLOWS)?,
         })
+    }
+
+    /// How often the kernel left a program at a tracepoint out, because it was interrupted on the same processor: by a
+    /// softirq or, where tracepoints let processes be interrupted, by another process. What it would have told is
+    /// missing: a connection's owner, its end, or all of it.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn missed(&self) -> Result<u64> {
+        self.programs.iter().map(object::missed).sum()
     }
 
     /// Tells of every socket that a process holds, in all network namespaces, once for each descriptor. What has no owner

@@ -15,7 +15,9 @@ use netmon_bpf::{
 use super::{
     capabilities_fix, flow as following,
     hooks::{lacks_perfmon, missing_privilege},
-    netlink, now, sock_diag,
+    netlink, now,
+    obstacle::{self, Obstacle},
+    sock_diag,
     watching::Watching,
 };
 use crate::{
@@ -342,8 +344,21 @@ fn is_refused(error: &netmon_bpf::Error) -> bool {
     }
 }
 
+/// What of this host is in the way; who lacks a capability is told that first.
+fn obstacle_of(error: &netmon_bpf::Error) -> Option<Obstacle> {
+    if lacks_perfmon() { None } else { obstacle::of_host(error, false) }
+}
+
+fn fix(error: &netmon_bpf::Error) -> Option<String> {
+    let obstacle = obstacle_of(error).map(|obstacle| obstacle.fix.to_owned());
+    obstacle.or_else(|| is_refused(error).then(capabilities_fix))
+}
+
 fn reason(error: &netmon_bpf::Error) -> String {
     use std::error::Error as _;
+    if let Some(obstacle) = obstacle_of(error) {
+        return obstacle.reason.to_owned();
+    }
     if is_refused(error) {
         return missing_privilege(true);
     }
@@ -357,9 +372,7 @@ fn reason(error: &netmon_bpf::Error) -> String {
 pub(super) fn probe() -> HookStatus {
     match DropMonitor::probe() {
         Ok(()) => HookStatus::works(Hook::KfreeSkb),
-        Err(error) => {
-            HookStatus::missing(Hook::KfreeSkb, reason(&error), is_refused(&error).then(capabilities_fix))
-        }
+        Err(error) => HookStatus::missing(Hook::KfreeSkb, reason(&error), fix(&error)),
     }
 }
 

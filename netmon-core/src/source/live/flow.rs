@@ -18,6 +18,7 @@ use netmon_bpf::{
 use super::{
     capabilities_fix,
     hooks::{lacks_perfmon, missing_privilege},
+    obstacle::{self, Obstacle},
     process::{Cgroup, CgroupNames, ProcessTable},
     sock_diag,
     watching::Orphans,
@@ -130,6 +131,14 @@ impl Following {
                 Err(error) => observed.missing_hooks.push(missing(*hook, error)),
             }
         }
+        match self.monitor.missed() {
+            Ok(0) => {}
+            Ok(missed) => observed.warnings.push(format!(
+                "the kernel left {missed} runs of programs out, which were interrupted on the same processor, so that \
+                 connections may be missing, or lack their owner or their end"
+            )),
+            Err(error) => tracing::debug!("cannot ask what the kernel left out: {error}"),
+        }
         observed
     }
 
@@ -233,9 +242,10 @@ impl Following {
     /// All sockets by `sock_diag` and `/proc`, where there is no iterator.
     pub(super) fn list_without_iterator(&self) -> Result<SocketSnapshot> {
         let mut snapshot = sock_diag::snapshot(&self.known().table)?;
-        let Observed { active_hooks, missing_hooks, .. } = self.observed();
+        let Observed { active_hooks, missing_hooks, warnings, .. } = self.observed();
         snapshot.observed.active_hooks.extend(active_hooks);
         snapshot.observed.missing_hooks.extend(missing_hooks);
+        snapshot.observed.warnings.extend(warnings);
         Ok(snapshot)
     }
 
@@ -769,6 +779,9 @@ pub(super) fn all_missing(error: &netmon_bpf::Error) -> MissingHook {
 
 fn reason(hook: flow::Hook, error: &netmon_bpf::Error) -> String {
     use std::error::Error as _;
+    if let Some(obstacle) = obstacle_of(hook, error) {
+        return obstacle.reason.to_owned();
+    }
     match error {
         _ if is_refused(error) => missing_privilege(true),
         netmon_bpf::Error::Unsupported { .. } => {
@@ -792,7 +805,15 @@ fn is_refused(error: &netmon_bpf::Error) -> bool {
     }
 }
 
+/// What of this host is in the way; who lacks a capability is told that first.
+fn obstacle_of(hook: flow::Hook, error: &netmon_bpf::Error) -> Option<Obstacle> {
+    if lacks_perfmon() { None } else { obstacle::of_host(error, hook.of_cgroup()) }
+}
+
 fn fix(hook: flow::Hook, error: &netmon_bpf::Error) -> Option<String> {
+    if let Some(obstacle) = obstacle_of(hook, error) {
+        return Some(obstacle.fix.to_owned());
+    }
     match (error, hook) {
         _ if is_refused(error) => Some(capabilities_fix()),
         (netmon_bpf::Error::Unsupported { .. }, flow::Hook::SendLength | flow::Hook::ReceiveLength) => {

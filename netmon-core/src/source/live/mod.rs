@@ -9,6 +9,8 @@ mod flow;
 #[cfg(feature = "bpf")]
 mod hooks;
 mod netlink;
+#[cfg(feature = "bpf")]
+mod obstacle;
 pub(crate) mod offspring;
 #[cfg_attr(
     not(feature = "bpf"),
