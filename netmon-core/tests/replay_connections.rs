@@ -331,6 +331,29 @@ fn hostile_text_is_cleaned_when_it_is_read() {
 }
 
 #[test]
+fn hostile_sentences_are_cleaned_wherever_they_stand() {
+    let hook = r#"{"hook":"xdp","status":"missing","reason":"no\u001b[2J","fix":"sudo\u202e rm"},"#;
+    let missing = r#""version":1,"missing_hooks":[{"hook":"xdp","reason":"a\u001b]0;b","hides":"c\u200b"}]"#;
+    let mut lines = DEMO.lines();
+    let first = lines.next().unwrap().replacen(r#""hooks":["#, &format!(r#""hooks":[{hook}"#), 1);
+    let first = first
+        .replace(r#""version":1"#, missing)
+        .replace(r#""kind":"live""#, r#""kind":"live","warnings":["say\u001b[31m it"]"#);
+    let rest: Vec<&str> = lines.collect();
+    let rest = rest.join("\n").replacen(r#""mac_address":""#, r#""mac_address":"\u001b[1m"#, 1);
+    let source = replay(&format!("{first}\n{rest}\n"));
+    assert_eq!(source.header().missing_hooks[0].reason, r"a\x1b]0;b");
+    assert_eq!(source.header().missing_hooks[0].hides, r"c\u{200b}");
+    let monitor = Monitor::new(source);
+    assert_eq!(monitor.interfaces().unwrap().header.coverage.warnings, [r"say\x1b[31m it"]);
+    let interfaces = serde_json::to_string(&monitor.interfaces().unwrap()).unwrap();
+    assert!(interfaces.contains(r#""mac_address":"\\x1b[1m"#), "{interfaces}");
+    let hooks = monitor.source().hooks().unwrap();
+    assert_eq!(hooks[0].reason.as_deref(), Some(r"no\x1b[2J"));
+    assert_eq!(hooks[0].fix.as_deref(), Some(r"sudo\u{202e} rm"));
+}
+
+#[test]
 fn processes_are_shared_between_their_connections() {
     let seen = Seen::of(&replay(DEMO), &span(0, 30));
     let probes = seen.by("probe");

@@ -64,8 +64,7 @@ impl Drops {
     }
 
     fn add(&mut self, snapshot: DropSnapshot) {
-        let DropSnapshot { at, drops, mut observed } = snapshot;
-        connections::clean(&mut observed);
+        let DropSnapshot { at, drops, observed } = snapshot;
         self.history.record(at, drops, Lost { packets: observed.lost_events, details: 0 });
         self.observed = observed;
         self.end = at;
