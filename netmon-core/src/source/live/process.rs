@@ -630,6 +630,24 @@ fn unit(name: &str) -> Option<&str> {
     (!unit.is_empty() && KINDS.contains(&kind)).then_some(name)
 }
 
+/// Bytes as any of the files of a process.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any_file(bytes: &[u8]) {
+    Life::parse(bytes);
+    arguments(bytes);
+    effective_user(bytes);
+    let mut process = Process::new(1, "");
+    if let Some(group) = Cgroup::choose(bytes) {
+        group.describe(&mut process);
+        if let Some(mount) = CgroupMount::find(bytes)
+            && let Some(place) = mount.place_of(group.path.as_str())
+        {
+            assert!(place.starts_with(&mount.directory), "{} is beyond the mount", place.display());
+        }
+    }
+    container_and_unit(&String::from_utf8_lossy(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use std::{

@@ -190,6 +190,19 @@ fn setting(path: &str, place: usize) -> Option<u64> {
     text.split_whitespace().nth(place)?.parse().ok()
 }
 
+/// Bytes as any of the files of counters.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut counted = Counted::default();
+    counted.add_headed(&text);
+    counted.add_lines(&text);
+    counted.add_pairs(&text);
+    counted.tcp();
+    counted.udp();
+    counted.sockets();
+}
+
 /// Readings of the past, each for a moment at which a span may begin; older ones get sparse.
 #[derive(Debug, Default)]
 pub(super) struct History(VecDeque<(u64, ProtocolSnapshot)>);
