@@ -201,7 +201,7 @@ fn read_link(payload: &[u8]) -> Option<InterfaceFact> {
                     packets: stats.rx_packets,
                     interface_bytes: stats.rx_bytes,
                     errors: stats.rx_errors,
-                    drops: stats.rx_dropped + stats.rx_missed_errors,
+                    drops: stats.rx_dropped.saturating_add(stats.rx_missed_errors),
                 };
                 fact.outgoing = LinkCounters {
                     packets: stats.tx_packets,

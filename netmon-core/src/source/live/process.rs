@@ -233,7 +233,7 @@ fn decimal<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
 
 fn read_process(pid: u32, life: &Life, parent: u32) -> Process {
     let mut process = Process {
-        started: BootTime::from_ns(life.started_ticks * TICK_NS),
+        started: BootTime::from_ns(life.started_ticks.saturating_mul(TICK_NS)),
         exe: fs::read_link(format!("/proc/{pid}/exe"))
             .ok()
             .map(|path| CleanText::from_bytes(path.as_os_str().as_bytes())),
