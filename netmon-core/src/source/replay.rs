@@ -96,7 +96,8 @@ impl ReplaySource {
         let path = name.into();
         let damaged = |line: usize, reason: String| Error::Recording {
             path: path.clone(),
-            reason: format!("line {line}: {reason}"),
+            // What is wrong with a value is told with the value.
+            reason: format!("line {line}: {}", CleanText::from(reason)),
             source: None,
         };
 
