@@ -28,7 +28,7 @@ pub fn try_inputs(target: &str, run: impl Fn(&[u8])) {
         run(input);
     }
     let (runs, seed) = (number("NETMON_FUZZ_RUNS", RUNS), number("NETMON_FUZZ_SEED", SEED));
-    let mut random = Random(seed ^ SEED.rotate_left(32) | 1);
+    let mut random = Random((seed ^ SEED.rotate_left(32)) | 1);
     for count in 0..runs {
         let input = mutated(&corpus, &mut random);
         let _told =
