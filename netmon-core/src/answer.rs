@@ -90,7 +90,7 @@ pub struct Coverage {
     /// Whether rows were left out of this answer.
     pub truncated: bool,
     /// What else the reader should know of how this was observed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
@@ -116,11 +116,13 @@ pub struct MissingHook {
     /// The hook.
     pub hook: Hook,
     /// Why it took no part.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub reason: String,
     /// What cannot be known without it.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub hides: String,
     /// What would make it work, where something would.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 

@@ -167,7 +167,7 @@ impl Cleaner {
     }
 }
 
-fn must_be_escaped(character: char) -> bool {
+pub(crate) fn must_be_escaped(character: char) -> bool {
     use GeneralCategory as Category;
 
     if character == ' ' || character.is_ascii_graphic() {
@@ -230,6 +230,45 @@ impl<'de> Deserialize<'de> for CleanText {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Ok(Self::from(text.as_ref()))
     }
+}
+
+/// netmon's own sentences, or numbers in words, that a recording or a daemon hands on.
+pub(crate) trait Sentences {
+    /// What would move a cursor, turn text around or hide appears as in [`CleanText`]; nothing is cut off.
+    fn clean(&mut self);
+}
+
+impl Sentences for String {
+    fn clean(&mut self) {
+        if self.chars().any(must_be_escaped) {
+            let mut cleaner = Cleaner { limit: usize::MAX, ..Cleaner::default() };
+            self.chars().for_each(|character| cleaner.push(character));
+            *self = cleaner.finish();
+        }
+    }
+}
+
+impl Sentences for Option<String> {
+    fn clean(&mut self) {
+        self.iter_mut().for_each(String::clean);
+    }
+}
+
+impl Sentences for Vec<String> {
+    fn clean(&mut self) {
+        self.iter_mut().for_each(String::clean);
+    }
+}
+
+/// For `deserialize_with`: wherever it is read, nobody has to think of it.
+pub(crate) fn sentences<'de, D, S>(deserializer: D) -> Result<S, D::Error>
+where
+    D: Deserializer<'de>,
+    S: Deserialize<'de> + Sentences,
+{
+    let mut sentences = S::deserialize(deserializer)?;
+    sentences.clean();
+    Ok(sentences)
 }
 
 /// Names as prose lists them: `eth0, lo`.

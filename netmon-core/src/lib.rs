@@ -7,6 +7,9 @@ mod control;
 mod error;
 pub mod fact;
 pub mod filter;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "ai")]
 pub mod model;
 pub mod monitor;

@@ -376,4 +376,33 @@ proptest! {
         }
         prop_assert_eq!(sum, packets);
     }
+
+    /// A counter that is set back, as by a driver that starts anew: never a rate of billions, and every window after it is
+    /// right again.
+    #[test]
+    fn a_counter_that_is_set_back_spoils_one_window_alone(
+        steps in proptest::collection::vec((0_u64..10_000, proptest::bool::weighted(0.2)), 2..20),
+        window in 1_u64..4,
+    ) {
+        let mut packets = 5_000;
+        let mut seconds = vec![vec![interface(1, "a", packets)]];
+        for (step, is_reset) in &steps {
+            packets = if *is_reset { *step } else { packets + step };
+            seconds.push(vec![interface(1, "a", packets)]);
+        }
+        let monitor = Monitor::new(Script::new(seconds));
+        let mut watch = monitor.watch_rates(&request(&["a"], window)).unwrap();
+        for part in steps.chunks_exact(usize::try_from(window).unwrap()) {
+            let answer = watch.next_window(&Control::default()).unwrap();
+            let row = answer.rates.first();
+            let whole: u64 = part.iter().map(|(step, _)| step).sum();
+            if !part.iter().any(|(_, is_reset)| *is_reset) {
+                prop_assert_eq!(row.unwrap().packets, whole);
+                prop_assert_eq!(row.unwrap().packets_per_second, whole as f64 / window as f64);
+            } else if let Some(row) = row {
+                prop_assert!(row.packets <= whole, "{} of {whole}", row.packets);
+            }
+            prop_assert_eq!(answer.header.window.seconds, window as f64);
+        }
+    }
 }

@@ -246,6 +246,8 @@ fn damaged_lines_are_named() {
     assert!(told.starts_with("recording test.jsonl: line 2: missing field"), "{told}");
     let told = insert(r#"{"type":"lost","at":5,"count":1}"#);
     assert!(told.starts_with("recording test.jsonl: line 2: "), "{told}");
+    let told = error(&DEMO.replacen(r#""status":"works""#, r#""status":"w\u007frks""#, 1));
+    assert!(told.contains(r"line 1: the header is damaged: unknown variant `w\x7frks`"), "{told}");
 
     let sockets: Vec<_> = DEMO.lines().filter(|line| line.contains(r#""type":"sockets""#)).collect();
     let told = insert(sockets[1]);
@@ -328,6 +330,29 @@ fn hostile_text_is_cleaned_when_it_is_read() {
     let seen = Seen::of(&replay(&raw), &span(0, 30));
     assert_eq!(seen.by(r"\x1b[2J\u{202e}evil").len(), 50);
     assert_eq!(seen.observed.warnings, [r"all is\x1b[8m well"]);
+}
+
+#[test]
+fn hostile_sentences_are_cleaned_wherever_they_stand() {
+    let hook = r#"{"hook":"xdp","status":"missing","reason":"no\u001b[2J","fix":"sudo\u202e rm"},"#;
+    let missing = r#""version":1,"missing_hooks":[{"hook":"xdp","reason":"a\u001b]0;b","hides":"c\u200b"}]"#;
+    let mut lines = DEMO.lines();
+    let first = lines.next().unwrap().replacen(r#""hooks":["#, &format!(r#""hooks":[{hook}"#), 1);
+    let first = first
+        .replace(r#""version":1"#, missing)
+        .replace(r#""kind":"live""#, r#""kind":"live","warnings":["say\u001b[31m it"]"#);
+    let rest: Vec<&str> = lines.collect();
+    let rest = rest.join("\n").replacen(r#""mac_address":""#, r#""mac_address":"\u001b[1m"#, 1);
+    let source = replay(&format!("{first}\n{rest}\n"));
+    assert_eq!(source.header().missing_hooks[0].reason, r"a\x1b]0;b");
+    assert_eq!(source.header().missing_hooks[0].hides, r"c\u{200b}");
+    let monitor = Monitor::new(source);
+    assert_eq!(monitor.interfaces().unwrap().header.coverage.warnings, [r"say\x1b[31m it"]);
+    let interfaces = serde_json::to_string(&monitor.interfaces().unwrap()).unwrap();
+    assert!(interfaces.contains(r#""mac_address":"\\x1b[1m"#), "{interfaces}");
+    let hooks = monitor.source().hooks().unwrap();
+    assert_eq!(hooks[0].reason.as_deref(), Some(r"no\x1b[2J"));
+    assert_eq!(hooks[0].fix.as_deref(), Some(r"sudo\u{202e} rm"));
 }
 
 #[test]

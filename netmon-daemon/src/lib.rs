@@ -4,6 +4,9 @@
 mod access;
 pub mod config;
 mod daemon;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod listen;
 mod privileges;
 mod query;

@@ -3,6 +3,9 @@
 
 mod call;
 mod completions;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "http")]
 pub mod http;
 mod prompts;

@@ -22,6 +22,7 @@
 pub mod child;
 mod counters;
 pub mod frame;
+pub mod fuzz;
 mod link;
 mod netns;
 pub mod traffic;

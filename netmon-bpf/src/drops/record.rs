@@ -35,6 +35,11 @@ pub struct DropKey {
 }
 
 impl DropKey {
+    #[doc(hidden)]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self::read_from_prefix(bytes).ok()?.0)
+    }
+
     /// Whether the packets came in, and were not about to be sent.
     pub fn is_received(&self) -> bool {
         types::nm_drop_side(self.side.into()) == types::nm_drop_side::NM_SIDE_RECEIVED
@@ -69,6 +74,11 @@ pub struct DropCount {
 }
 
 impl DropCount {
+    #[doc(hidden)]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self::read_from_prefix(bytes).ok()?.0)
+    }
+
     /// The other side of one of the packets, not more than a second older than the last.
     pub fn peer(&self) -> SocketAddr {
         flow::address(self.peer, self.peer_port)

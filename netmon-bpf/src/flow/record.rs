@@ -320,6 +320,13 @@ pub struct SocketRecord {
     pub holder: Process,
 }
 
+impl SocketRecord {
+    #[doc(hidden)]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self::read_from_prefix(bytes).ok()?.0)
+    }
+}
+
 /// A peer of a datagram socket beyond its first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -332,6 +339,11 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    #[doc(hidden)]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self::read_from_prefix(bytes).ok()?.0)
+    }
+
     /// The peer.
     pub fn remote(&self) -> SocketAddr {
         address(self.remote, self.remote_port)
@@ -360,6 +372,11 @@ pub struct Flow {
 }
 
 impl Flow {
+    #[doc(hidden)]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self::read_from_prefix(bytes).ok()?.0)
+    }
+
     /// Who sent the first datagram.
     pub fn role(&self) -> Role {
         match types::nm_role(self.role) {
@@ -390,7 +407,8 @@ pub enum Record {
 
 impl Record {
     /// The record in these bytes; `None` for a kind that is not known.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    #[doc(hidden)] // Public for fuzzing alone, as are the others that read bytes.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         match types::nm_record_type(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)) {
             types::nm_record_type::NM_RECORD_PROCESS => {
                 Some(Self::Process(Box::new(ProcessRecord::read_from_prefix(bytes).ok()?.0)))

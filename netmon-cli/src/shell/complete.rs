@@ -303,6 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn any_line_is_completed_or_not_and_read_or_refused() {
+        // Names that a source knows are asked for on threads of their own, with a recording for each.
+        let complete = Complete { source: "replay:/nowhere".parse().unwrap(), ..demo() };
+        let grammar = super::super::grammar();
+        netmon_testkit::fuzz::try_inputs("shell", |bytes| {
+            let Ok(text) = str::from_utf8(bytes) else { return };
+            for (place, _) in text.char_indices().chain([(text.len(), ' ')]) {
+                let (start, pairs) = complete.candidates(&text[..place]).unwrap();
+                assert!(text.is_char_boundary(start) && start <= place, "{text:?} at {place}: {start}");
+                assert!(pairs.iter().all(|pair| !pair.replacement.contains('\n')), "{text:?}");
+            }
+            if let Some(words) = shlex::split(text) {
+                drop(grammar.clone().try_get_matches_from(words));
+            }
+        });
+    }
+
+    #[test]
     fn names_with_blanks_are_quoted() {
         let words = vec!["Web Content".to_owned(), "curl".to_owned()];
         let pairs = pairs(words, "W");

@@ -657,6 +657,6 @@ pub struct Observed {
     #[serde(default)]
     pub forgotten: u64,
     /// What else the reader should know.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

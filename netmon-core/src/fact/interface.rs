@@ -51,7 +51,7 @@ pub struct InterfaceFact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<CleanText>,
     /// The link-layer address, as `aa:bb:cc:dd:ee:ff`; `None` where the link has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
     /// The largest packet that it sends, link-layer header not counted.
     pub mtu: u32,
@@ -374,5 +374,6 @@ pub struct Leftover {
     /// Where.
     pub hook: Hook,
     /// The handle of the filter, as `tc filter show` prints it.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub handle: String,
 }

@@ -150,10 +150,10 @@ pub struct HookStatus {
     /// Whether it works.
     pub status: Status,
     /// Why not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What would make it work.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 

@@ -317,6 +317,31 @@ impl Attempt {
     }
 }
 
+/// Bytes as the bodies of an answer: whole, as a stream, and as a refusal.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_any_answer(bytes: &[u8]) -> [Asked; 3] {
+    let mut model = Model::new("test", "http://localhost/v1").expect("an address on this host");
+    model.key = Some("sk-secret".to_owned());
+    let attempt = Attempt {
+        until: Instant::now() + model.limits.total,
+        model,
+        payload: String::new(),
+        cancel: Cancel::new(),
+    };
+    let limit = attempt.model.limits.bytes;
+    let refusal =
+        Response::builder().status(StatusCode::BAD_REQUEST).body(Body::builder().data(bytes.to_vec()));
+    [
+        attempt.read_whole(bytes.take(limit)),
+        attempt.read_stream(bytes.take(limit)),
+        Err(refusal.map_or_else(|error| error.to_string(), |refusal| attempt.refusal(refusal))),
+    ]
+    .map(|asked| match asked {
+        Ok(words) => Ok(attempt.model.without_key(&words)),
+        Err(reason) => Err(attempt.model.without_key(&reason)),
+    })
+}
+
 /// Why something is no answer. The reason quotes what the server sent.
 fn unreadable(error: &serde_json::Error) -> String {
     format!("its answer cannot be read: {}", CleanText::from(error.to_string()))

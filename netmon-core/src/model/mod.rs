@@ -8,6 +8,8 @@ use std::{env, fmt, fs};
 
 pub(crate) use endpoint::Message;
 pub use endpoint::ModelLimits;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use endpoint::read_any_answer;
 pub(crate) use pseudonyms::Pseudonyms;
 
 use crate::{

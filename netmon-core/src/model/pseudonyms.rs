@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
+    ops::Range,
 };
 
 use crate::clean::CleanText;
@@ -73,7 +74,7 @@ impl Pseudonyms {
                 before = '-';
                 continue;
             }
-            let length = rest.find(|character| !in_word(character)).unwrap_or(rest.len());
+            let length = self.word_length(rest);
             if length == 0 {
                 result.push(first);
                 rest = &rest[first.len_utf8()..];
@@ -81,13 +82,20 @@ impl Pseudonyms {
                 continue;
             }
             let (token, after) = rest.split_at(length);
-            // The end of a sentence is no part of a name.
-            let word = token.trim_end_matches(['.', ':', '/', '-']);
-            match self.stand_in_of_word(word) {
-                Some(stand_in) => result.push_str(&stand_in),
-                None => result.push_str(word),
+            match self.known_in(token) {
+                Some((place, stand_in)) => {
+                    result.extend([&token[..place.start], stand_in, &token[place.end..]]);
+                }
+                None => {
+                    // The end of a sentence is no part of a name that is not known.
+                    let word = token.trim_end_matches(['.', ':', '/', '-']);
+                    match self.stand_in_of_word(word) {
+                        Some(stand_in) => result.push_str(&stand_in),
+                        None => result.push_str(word),
+                    }
+                    result.push_str(&token[word.len()..]);
+                }
             }
-            result.push_str(&token[word.len()..]);
             before = token.chars().next_back().unwrap_or(' ');
             rest = after;
         }
@@ -104,23 +112,56 @@ impl Pseudonyms {
         Some((phrase.len(), self.stand_ins.get(phrase)?.clone()))
     }
 
+    /// Where the word ends that a text starts with: also where a name of several words begins.
+    fn word_length(&self, text: &str) -> usize {
+        let mut before = None;
+        for (at, character) in text.char_indices() {
+            let may_begin = before.is_some_and(|before: char| !before.is_alphanumeric());
+            if !in_word(character) || may_begin && self.phrase(&text[at..]).is_some() {
+                return at;
+            }
+            before = Some(character);
+        }
+        text.len()
+    }
+
+    /// The name that a word is but for what stands around it, the longest of several: names may end in a dash, and so may
+    /// what somebody writes behind one.
+    fn known_in(&self, word: &str) -> Option<(Range<usize>, &str)> {
+        let around = |character: &(usize, char)| !character.1.is_alphanumeric();
+        let first = word.char_indices().take_while(around).map(|(at, character)| at + character.len_utf8());
+        let last = word.char_indices().rev().take_while(around).map(|(at, _)| at);
+        let ends: Vec<usize> = [word.len()].into_iter().chain(last).collect();
+        for start in [0].into_iter().chain(first) {
+            for &end in ends.iter().filter(|end| **end > start) {
+                if let Some(stand_in) = self.stand_ins.get(&word[start..end]) {
+                    return Some((start..end, stand_in));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether one of the names is a part of a word: `nginx-related`.
+    fn has_name(&self, word: &str) -> bool {
+        let is_apart = |at: usize, name: &str| {
+            !word[..at].ends_with(char::is_alphanumeric)
+                && !word[at + name.len()..].starts_with(char::is_alphanumeric)
+        };
+        let names = self.stand_ins.keys().filter(|name| !name.is_empty());
+        names.into_iter().any(|name| word.match_indices(name.as_str()).any(|(at, _)| is_apart(at, name)))
+    }
+
     fn stand_in_of_word(&mut self, word: &str) -> Option<String> {
-        if let Some(stand_in) = self.stand_ins.get(word) {
-            return Some(stand_in.clone());
-        }
-        let inner = word.trim_matches(|character: char| !character.is_alphanumeric());
-        if let Some(stand_in) = self.stand_ins.get(inner) {
-            return Some(word.replacen(inner, stand_in, 1));
-        }
         let bare = word.trim_matches(['[', ']']);
         if let Ok(address) = bare.parse::<IpAddr>() {
-            return Some(self.address(address));
+            return Some(word.replacen(bare, &self.address(address), 1));
         }
         if let Ok(address) = word.parse::<SocketAddr>() {
             return Some(format!("{}:{}", self.address(address.ip()), address.port()));
         }
         if bare.parse::<ipnet::IpNet>().is_ok() {
-            return Some(self.name("network", bare));
+            return Some(word.replacen(bare, &self.name("network", bare), 1));
         }
         if let Some((_, value)) = word.split_once('=')
             && (word.starts_with('-') || !is_quantity(value))
@@ -149,12 +190,13 @@ impl Pseudonyms {
         if looks_like_a_key(word) {
             return Some(self.name("secret", word));
         }
-        None
+        self.has_name(word).then(|| self.name("name", word))
     }
 
     /// Which stand-ins a text has, and what they stand for.
     pub(crate) fn used_in(&self, text: &str) -> BTreeMap<String, CleanText> {
         text.split(|character| !is_part(character))
+            .map(|word| word.trim_matches('-'))
             .filter_map(|word| Some((word.to_owned(), CleanText::from(self.originals.get(word)?.as_str()))))
             .collect()
     }
@@ -166,7 +208,12 @@ impl Pseudonyms {
         while !rest.is_empty() {
             let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
             let (word, after) = rest.split_at(length);
-            result.push_str(self.originals.get(word).map_or(word, String::as_str));
+            // A dash may stand beside a name.
+            let stand_in = word.trim_matches('-');
+            match self.originals.get(stand_in) {
+                Some(original) => result.push_str(&word.replacen(stand_in, original, 1)),
+                None => result.push_str(word),
+            }
             let between = after.find(is_part).unwrap_or(after.len());
             result.push_str(&after[..between]);
             rest = &after[between..];
@@ -220,6 +267,8 @@ fn looks_like_a_key(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -273,6 +322,23 @@ mod tests {
     }
 
     #[test]
+    fn names_with_marks_at_their_ends_and_in_other_words_are_found() {
+        let mut pseudonyms = Pseudonyms::default();
+        for name in ["postgres:", "a--", "_build", "Web Content", "nginx"] {
+            pseudonyms.name("process", name);
+        }
+        let text =
+            "Is postgres: or a-- or [_build]; [Web Content], ~Web Content, nginx-, -nginx: nginx-related?";
+        let hidden = pseudonyms.text(text);
+        assert_eq!(
+            hidden,
+            "Is process-1 or process-2 or [process-3]; [process-4], ~process-4, process-5-, -process-5: name-1?"
+        );
+        assert_eq!(pseudonyms.restore(&hidden), text);
+        assert_eq!(pseudonyms.used_in("-process-5- and process-1.").len(), 2);
+    }
+
+    #[test]
     fn what_tells_of_nobody_stays() {
         let text = "5 of 10 attempts failed in 0.35 s (rtt=12ms, lost=0.5%) at 12:34:56 (ECONNREFUSED, port 443); what's wrong, e.g. DNS?";
         assert_eq!(Pseudonyms::default().text(text), text);
@@ -292,5 +358,82 @@ mod tests {
         }
         assert_eq!(pseudonyms.restore("process-1 and process-12."), "worker 1 and worker 12.");
         assert_eq!(pseudonyms.restore("process-99, xprocess-1"), "process-99, xprocess-1");
+    }
+
+    /// Names as there are on hosts: those that are one word, and those that are not.
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z][a-z0-9_-]{2,14}",
+            "[A-Z][a-z]{2,8} [A-Z][a-z]{2,8}",
+            "[a-z]{3,8}: [a-z]{3,8}",
+            "\\([a-z]{2,6}-[a-z]{2,6}\\)",
+            "[a-z]{2,6}[.][a-z]{2,8}[.]example",
+            "[a-zäöü語]{3,8}",
+            "kworker/[0-9]:[0-9]-[a-z]{3,6}",
+        ]
+    }
+
+    /// What stands between names in a sentence, and around them.
+    fn between() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            " ",
+            ", ",
+            " on port 443, ",
+            "; ",
+            " (",
+            ") ",
+            " - ",
+            ". ",
+            "? ",
+            "! ",
+            "\n",
+            " '",
+            "' ",
+            " \"",
+            "\" ",
+            " [",
+            "] ",
+            " 5 of 10 ",
+            " failed: ",
+            " \u{201e}",
+            "\u{201c} ",
+        ])
+    }
+
+    proptest! {
+        /// Of a question about names of this host, and of addresses, nothing is left; and all of it comes back.
+        #[test]
+        fn no_name_that_is_known_survives(
+            names in vec(name(), 1..6),
+            words in vec((any::<prop::sample::Index>(), between(), any::<Option<u32>>()), 1..12),
+        ) {
+            let mut pseudonyms = Pseudonyms::default();
+            for name in &names {
+                pseudonyms.name("process", name);
+            }
+            let mut text = "Why ".to_owned();
+            let mut secrets: Vec<String> = Vec::new();
+            for (index, between, address) in &words {
+                let said = match address {
+                    Some(bits) if !std::net::Ipv4Addr::from(*bits).is_loopback() && *bits != 0 => {
+                        std::net::Ipv4Addr::from(*bits).to_string()
+                    }
+                    _ => index.get(&names).clone(),
+                };
+                text += &said;
+                text += between;
+                secrets.push(said);
+            }
+            let hidden = pseudonyms.text(&text);
+            for secret in &secrets {
+                // Not as a word, which is more than a part of one of ours.
+                let part_of_ours = "process private public multicast address any name port failed Why on of";
+                if part_of_ours.contains(secret.as_str()) {
+                    continue;
+                }
+                prop_assert!(!hidden.contains(secret.as_str()), "{secret:?} is in {hidden:?}, of {text:?}");
+            }
+            prop_assert_eq!(pseudonyms.restore(&hidden), text);
+        }
     }
 }

@@ -85,7 +85,7 @@ pub struct Connection {
     pub tcp: Option<ConnectionTcp>,
     /// Community ID v1 with seed 0, by which other tools name the same connection, at both of its ends. Absent without a
     /// remote address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub community_id: Option<String>,
 }
 

@@ -31,7 +31,7 @@ pub struct PacketDrops {
     #[serde(flatten)]
     pub header: Header,
     /// Of whose packets this tells, in words; absent for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// How far back the question went. Absent where it named no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub struct ReasonDrops {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CleanText>,
     /// What that means. Absent for reasons that seldom occur.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub meaning: Option<String>,
     /// Packets in the window.
     pub packets: u64,
@@ -82,7 +82,7 @@ pub struct PacketDrop {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CleanText>,
     /// What that means. Absent for reasons that seldom occur.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub meaning: Option<String>,
     /// Whether they came in (to be forwarded perhaps), or were about to be sent.
     pub direction: Direction,

@@ -48,11 +48,12 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<CleanText>,
     /// The link-layer address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
     /// The largest packet that it sends.
     pub mtu: u32,
     /// Its addresses, as `address/prefix length`.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub addresses: Vec<String>,
     /// What its driver counts as a packet.
     pub layer: Layer,

@@ -37,6 +37,8 @@ pub use drops::{PacketDrop, PacketDrops, ReasonDrops};
 #[cfg(feature = "ai")]
 pub use insights::InsightsAnswer;
 pub use interfaces::{Interface, InterfacesAnswer};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use page::read_any_cursor;
 pub use patterns::PatternsAnswer;
 pub use rates::{
     HookTotals, InterfaceChange, ProtocolRate, Rate, RateWatch, RatesAnswer, SelectedBy, Selection,

@@ -253,6 +253,14 @@ fn question(request: &ConnectionsRequest) -> u64 {
     hash(&serde_json::to_string(&bare).unwrap_or_default())
 }
 
+/// A cursor that is one is written as it was read, but for how numbers can be written.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_any_cursor(text: &str) {
+    if let Some(cursor) = Cursor::read(text) {
+        assert_eq!(Cursor::read(&cursor.text()), Some(cursor), "{text}");
+    }
+}
+
 /// The cursor of a request, if it has one.
 ///
 /// # Errors

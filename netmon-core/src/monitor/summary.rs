@@ -45,6 +45,7 @@ pub struct SummaryAnswer {
     #[serde(flatten)]
     pub header: Header,
     /// Of what this is the summary, in words: `Process 'curl'`, `PID 123`, `All processes`.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub subject: String,
     /// How far back the question went. Absent where it named no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -226,6 +226,8 @@ impl DropHistory {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn moment(second: u64) -> Moment {
@@ -316,5 +318,45 @@ mod tests {
         let from = span.from.boot_ns / 1_000_000_000;
         assert!(from > 1, "{from}");
         assert_eq!(within(&history, from, readings)[0], (Some(1), readings - from));
+    }
+
+    proptest! {
+        /// Of three kinds, some of which lose their details meanwhile and are counted from nothing again: windows that touch
+        /// add up, and a window over all has all.
+        #[test]
+        fn windows_add_up_whatever_is_put_together(
+            steps in vec((vec(0..100_u64, 3), proptest::option::weighted(0.2, 1..4_u16), 0..3_u64), 1..40),
+            middle in 0..40_u64,
+        ) {
+            let mut history = DropHistory::default();
+            history.record(moment(0), [], Lost::default());
+            let (mut table, mut dropped, mut lost, mut first_half) = ([0; 3], 0, Lost::default(), 0);
+            let middle = middle % (steps.len() as u64 + 1);
+            for ((more, merged, gone), second) in steps.iter().zip(1..) {
+                for (count, more) in table.iter_mut().zip(more) {
+                    *count += more;
+                    dropped += more;
+                }
+                lost.packets += gone;
+                // An entry that was never counted is not in the table.
+                let read = table.iter().zip(1..).filter(|(count, _)| **count > 0);
+                history.record(moment(second), read.map(|(count, port)| drop(port, *count)), lost);
+                if second == middle {
+                    first_half = dropped;
+                }
+                if let Some(port) = merged {
+                    let count = &mut table[usize::from(*port) - 1];
+                    history.merge([drop(*port, *count)]);
+                    *count = 0;
+                }
+            }
+            let last = steps.len() as u64;
+            let sum = |from, to| within(&history, from, to).iter().map(|(_, packets)| packets).sum::<u64>();
+            prop_assert_eq!(sum(0, last), dropped);
+            prop_assert_eq!((sum(0, middle), sum(middle, last)), (first_half, dropped - first_half));
+            let span = Span { from: moment(0), to: moment(last) };
+            prop_assert_eq!(history.visit(&span, &Filter::everything(), &mut |_| {}), lost);
+            prop_assert_eq!(history.changes, history.series.values().map(|series| series.changes.len()).sum::<usize>());
+        }
     }
 }

@@ -265,7 +265,7 @@ pub struct SourceDescription {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observer_pid: Option<u32>,
     /// What the reader of every answer should know of this source.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 

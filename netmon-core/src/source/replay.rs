@@ -64,8 +64,7 @@ impl Drops {
     }
 
     fn add(&mut self, snapshot: DropSnapshot) {
-        let DropSnapshot { at, drops, mut observed } = snapshot;
-        connections::clean(&mut observed);
+        let DropSnapshot { at, drops, observed } = snapshot;
         self.history.record(at, drops, Lost { packets: observed.lost_events, details: 0 });
         self.observed = observed;
         self.end = at;
@@ -97,7 +96,8 @@ impl ReplaySource {
         let path = name.into();
         let damaged = |line: usize, reason: String| Error::Recording {
             path: path.clone(),
-            reason: format!("line {line}: {reason}"),
+            // What is wrong with a value is told with the value.
+            reason: format!("line {line}: {}", CleanText::from(reason)),
             source: None,
         };
 

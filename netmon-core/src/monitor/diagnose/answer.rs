@@ -41,14 +41,18 @@ pub struct Finding {
     /// How grave it is.
     pub severity: Severity,
     /// What it is, in words without any that others chose.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub title: String,
     /// By which numbers.
     pub evidence: Evidence,
     /// What mostly causes it.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub likely_cause: String,
     /// What to do next.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub next_step: String,
     /// The command that shows more.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub command: String,
 }
 
@@ -74,6 +78,7 @@ pub struct Evidence {
 #[non_exhaustive]
 pub struct Number {
     /// What it counts or measures, in snake case.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub name: String,
     /// The value.
     #[serde(serialize_with = "whole")]
@@ -251,7 +256,7 @@ pub struct Checked {
     /// What came of it.
     pub outcome: CheckOutcome,
     /// Why it could not be judged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::clean::sentences", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 

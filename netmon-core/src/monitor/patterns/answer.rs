@@ -418,6 +418,7 @@ pub struct Pattern {
     /// What it is.
     pub kind: PatternKind,
     /// The same in words.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub message: String,
     /// The fields of what it is, as in the answer.
     #[serde(flatten)]

@@ -668,6 +668,78 @@ impl Known {
     }
 }
 
+/// What the records in these bytes tell, as if they had come from the ring, the iterators and the maps: each is behind a
+/// byte that says which it is.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn facts_of_records(bytes: &[u8]) -> Vec<ConnectionFact> {
+    use netmon_bpf::drops::{DropCount, DropKey};
+
+    /// Of a network namespace that is nobody's, so that no route is looked up in this one.
+    const NOWHERE: u32 = u32::MAX;
+    let mut known = Known { own_netns: NOWHERE, ..Known::default() };
+    let (mut facts, mut held, mut orphans) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rest = bytes;
+    while let Some((kind, record)) = rest.split_first() {
+        let length = match kind % 5 {
+            0 => match Record::parse(record) {
+                Some(Record::Process(process)) => {
+                    known.introduce(&process);
+                    size_of::<flow::ProcessRecord>()
+                }
+                Some(Record::Connection(connection)) => {
+                    if connection.netns != NOWHERE {
+                        facts.push(known.changed(&connection));
+                    }
+                    size_of::<ConnectionRecord>()
+                }
+                None => 0,
+            },
+            listed @ 1..=2 => {
+                let list = if listed == 1 { &mut held } else { &mut orphans };
+                list.extend(SocketRecord::parse(record));
+                size_of::<SocketRecord>()
+            }
+            3 => {
+                let key = FlowKey::parse(record);
+                let flow = record.get(size_of::<FlowKey>()..).and_then(Flow::parse);
+                if let (Some(key), Some(flow)) = (key, flow) {
+                    facts.push(known.further_flow(&key, &flow));
+                }
+                size_of::<FlowKey>() + size_of::<Flow>()
+            }
+            _ => {
+                let key = DropKey::parse(record);
+                let count = record.get(size_of::<DropKey>()..).and_then(DropCount::parse);
+                if let (Some(key), Some(count)) = (key, count) {
+                    key.is_received();
+                    count.peer();
+                    attribution(count.attribution());
+                    known.process(&count.owner);
+                }
+                size_of::<DropKey>() + size_of::<DropCount>()
+            }
+        };
+        rest = record.get(length..).unwrap_or_default();
+    }
+    let mut sockets = Vec::new();
+    let mut listing = Listing {
+        known: &mut known,
+        sockets: &mut sockets,
+        rows: HashMap::new(),
+        unasked: Vec::new(),
+        listeners: HashSet::new(),
+        multipath: HashMap::new(),
+        netns: 0,
+        in_use: 0,
+        handshakes: false,
+    };
+    held.iter().for_each(|record| listing.held(record));
+    orphans.iter().for_each(|record| listing.orphan(record));
+    listing.finish();
+    facts.extend(sockets.into_iter().map(|socket| socket.connection));
+    facts
+}
+
 /// Whether this is still its name. Most names are clean as they are.
 fn is_named(process: &Process, comm: &[u8]) -> bool {
     process.comm.as_str().as_bytes() == comm || process.comm == CleanText::from_bytes(comm)

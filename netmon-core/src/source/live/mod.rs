@@ -24,6 +24,8 @@ mod watching;
 
 use std::{io, time::Duration};
 
+#[cfg(all(feature = "bpf", any(test, feature = "fuzz")))]
+pub(crate) use flow::facts_of_records;
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 pub use sock_diag::user_of_connection;
@@ -348,6 +350,21 @@ fn no_drops(reason: &str) -> error::Error {
 pub(super) fn hidden_without_hook(interface: &CleanText, direction: Option<Direction>) -> String {
     let way = direction.map(|direction| format!("{direction} ")).unwrap_or_default();
     format!("{way}packets by protocol and on the wire on {interface}")
+}
+
+/// Bytes as what netlink may send.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_any_message(bytes: &[u8]) {
+    netlink::read_any_message(bytes);
+    sock_diag::read_any_message(bytes);
+}
+
+/// Bytes as any file of `/proc` that is read here.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_any_file(bytes: &[u8]) {
+    sock_diag::read_any_file(bytes);
+    process::read_any_file(bytes);
+    protocol::read_any_file(bytes);
 }
 
 fn kernel_error(action: &'static str) -> impl Fn(io::Error) -> error::Error {

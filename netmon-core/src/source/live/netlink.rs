@@ -73,30 +73,53 @@ fn ask(request: RouteNetlinkMessage, flags: u16, mut read: impl FnMut(&[u8])) ->
     socket.send(&bytes, 0)?;
     loop {
         let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let length = NetlinkBuffer::new_checked(&rest).map_err(malformed)?.length() as usize;
-            let reply = NetlinkMessage::<RawReply>::deserialize(rest).map_err(malformed)?;
-            match reply.payload {
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => {
-                    return match error.code {
-                        Some(_) => Err(error.to_io()),
-                        None => Ok(()),
-                    };
-                }
-                NetlinkPayload::InnerMessage(RawReply(payload)) => {
-                    read(&payload);
-                    if flags & NLM_F_DUMP == 0 {
-                        return Ok(());
-                    }
-                }
-                _ => {}
-            }
-            // Messages are aligned to four bytes, the last of a datagram perhaps not.
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        if read_datagram(&datagram, flags & NLM_F_DUMP != 0, &mut read)? {
+            return Ok(());
         }
     }
+}
+
+/// Gives every reply's payload to `read`; whether the last one was among them.
+fn read_datagram(datagram: &[u8], is_list: bool, mut read: impl FnMut(&[u8])) -> io::Result<bool> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let length = NetlinkBuffer::new_checked(&rest).map_err(malformed)?.length() as usize;
+        let reply = NetlinkMessage::<RawReply>::deserialize(rest).map_err(malformed)?;
+        match reply.payload {
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => {
+                return match error.code {
+                    Some(_) => Err(error.to_io()),
+                    None => Ok(true),
+                };
+            }
+            NetlinkPayload::InnerMessage(RawReply(payload)) => {
+                read(&payload);
+                if !is_list {
+                    return Ok(true);
+                }
+            }
+            _ => {}
+        }
+        // Messages are aligned to four bytes, the last of a datagram perhaps not.
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// Bytes as a datagram, and as the payload of each kind of message.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any_message(bytes: &[u8]) {
+    let read = |payload: &[u8]| {
+        if let Some(link) = read_link(payload) {
+            assert_eq!(CleanText::from(link.name.as_str()), link.name);
+        }
+        read_address(payload);
+        read_default_route(payload);
+    };
+    // What is no message is refused.
+    let _ = read_datagram(bytes, true, read);
+    read(bytes);
 }
 
 /// Asks for a list, once more where it changed under the kernel's feet and the kernel gave up on it.
@@ -178,7 +201,7 @@ fn read_link(payload: &[u8]) -> Option<InterfaceFact> {
                     packets: stats.rx_packets,
                     interface_bytes: stats.rx_bytes,
                     errors: stats.rx_errors,
-                    drops: stats.rx_dropped + stats.rx_missed_errors,
+                    drops: stats.rx_dropped.saturating_add(stats.rx_missed_errors),
                 };
                 fact.outgoing = LinkCounters {
                     packets: stats.tx_packets,

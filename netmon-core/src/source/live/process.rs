@@ -233,7 +233,7 @@ fn decimal<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
 
 fn read_process(pid: u32, life: &Life, parent: u32) -> Process {
     let mut process = Process {
-        started: BootTime::from_ns(life.started_ticks * TICK_NS),
+        started: BootTime::from_ns(life.started_ticks.saturating_mul(TICK_NS)),
         exe: fs::read_link(format!("/proc/{pid}/exe"))
             .ok()
             .map(|path| CleanText::from_bytes(path.as_os_str().as_bytes())),
@@ -628,6 +628,24 @@ fn unit(name: &str) -> Option<&str> {
     let name = name.strip_prefix('_').unwrap_or(name);
     let (unit, kind) = name.rsplit_once('.')?;
     (!unit.is_empty() && KINDS.contains(&kind)).then_some(name)
+}
+
+/// Bytes as any of the files of a process.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any_file(bytes: &[u8]) {
+    Life::parse(bytes);
+    arguments(bytes);
+    effective_user(bytes);
+    let mut process = Process::new(1, "");
+    if let Some(group) = Cgroup::choose(bytes) {
+        group.describe(&mut process);
+        if let Some(mount) = CgroupMount::find(bytes)
+            && let Some(place) = mount.place_of(group.path.as_str())
+        {
+            assert!(place.starts_with(&mount.directory), "{} is beyond the mount", place.display());
+        }
+    }
+    container_and_unit(&String::from_utf8_lossy(bytes));
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl Counted {
     fn both(&self, v4: &str, v6: &str) -> Option<u64> {
         match (self.get(v4), self.get(v6)) {
             (None, None) => None,
-            (v4, v6) => Some(v4.unwrap_or(0) + v6.unwrap_or(0)),
+            (v4, v6) => Some(v4.unwrap_or(0).saturating_add(v6.unwrap_or(0))),
         }
     }
 
@@ -188,6 +188,19 @@ fn limits() -> ProtocolLimits {
 fn setting(path: &str, place: usize) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
     text.split_whitespace().nth(place)?.parse().ok()
+}
+
+/// Bytes as any of the files of counters.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut counted = Counted::default();
+    counted.add_headed(&text);
+    counted.add_lines(&text);
+    counted.add_pairs(&text);
+    counted.tcp();
+    counted.udp();
+    counted.sockets();
 }
 
 /// Readings of the past, each for a moment at which a span may begin; older ones get sparse.
@@ -260,6 +273,10 @@ mod tests {
         assert_eq!((udp.datagrams_received, udp.no_ports), (Some(11), Some(2)));
         assert_eq!((udp.receive_buffer_errors, udp.datagrams_sent), (Some(1), None));
         assert_eq!((sockets.tcp_in_use, sockets.tcp_time_wait, sockets.udp_in_use), (Some(6), Some(9), None));
+
+        // A count below zero as a container's kernel may tell it, without a sign.
+        counted.add_pairs("TCP: inuse 18446744073709551615\n");
+        assert_eq!(counted.sockets().tcp_in_use, Some(u64::MAX));
     }
 
     #[test]

@@ -520,9 +520,6 @@ pub fn user_of_connection(local: SocketAddr, remote: SocketAddr) -> Result<Optio
 
 /// Sends a request for a list and gives every reply's payload to `read`. Returns whether the list is perhaps incomplete.
 fn ask(request: &[u8], mut read: impl FnMut(&[u8])) -> io::Result<bool> {
-    const NLMSG_ERROR: u16 = 2;
-    const NLMSG_DONE: u16 = 3;
-    const NLM_F_DUMP_INTR: u16 = 0x10;
     // The kernel writes at most 32 KiB at once.
     const BUFFER: usize = 64 * 1024;
 
@@ -535,24 +532,62 @@ fn ask(request: &[u8], mut read: impl FnMut(&[u8])) -> io::Result<bool> {
         if socket.recv(&mut datagram, 0)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkBuffer::new_checked(rest).map_err(netlink::malformed)?;
-            interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
-            let payload = message.payload();
-            // Both begin with an error number, negative or 0.
-            let error = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-            match message.message_type() {
-                NLMSG_ERROR | NLMSG_DONE if error < 0 => {
-                    return Err(io::Error::from_raw_os_error(error.saturating_neg()));
-                }
-                NLMSG_ERROR | NLMSG_DONE => return Ok(interrupted),
-                _ => read(payload),
-            }
-            // Messages are aligned to four bytes, the last of a datagram perhaps not.
-            rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+        if read_datagram(&datagram, &mut interrupted, &mut read)? {
+            return Ok(interrupted);
         }
     }
+}
+
+/// Gives every reply's payload to `read`; whether the last one was among them.
+fn read_datagram(datagram: &[u8], interrupted: &mut bool, mut read: impl FnMut(&[u8])) -> io::Result<bool> {
+    const NLMSG_ERROR: u16 = 2;
+    const NLMSG_DONE: u16 = 3;
+    const NLM_F_DUMP_INTR: u16 = 0x10;
+
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message = NetlinkBuffer::new_checked(rest).map_err(netlink::malformed)?;
+        *interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
+        let payload = message.payload();
+        // Both begin with an error number, negative or 0.
+        let error = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+        match message.message_type() {
+            NLMSG_ERROR | NLMSG_DONE if error < 0 => {
+                return Err(io::Error::from_raw_os_error(error.saturating_neg()));
+            }
+            NLMSG_ERROR | NLMSG_DONE => return Ok(true),
+            _ => read(payload),
+        }
+        // Messages are aligned to four bytes, the last of a datagram perhaps not.
+        rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// Bytes as a datagram, and as the message of a socket of each protocol.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any_message(bytes: &[u8]) {
+    let mut found = Vec::new();
+    let mut read = |payload: &[u8]| {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            found.extend(read_socket(protocol, payload));
+        }
+    };
+    // What is no message is refused.
+    let _ = read_datagram(bytes, &mut false, &mut read);
+    read(bytes);
+    facts(found, StateMask::ALL);
+}
+
+/// Bytes as the tables of sockets in `/proc/net`.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut found = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        found.extend(text.lines().filter_map(|line| read_row(Protocol::Tcp, family, line)));
+    }
+    facts(found, StateMask::ALL);
 }
 
 const INET_DIAG_INFO: u16 = 2;

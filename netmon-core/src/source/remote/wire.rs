@@ -181,6 +181,7 @@ pub struct CountReply {
     /// What could not be attached.
     pub missing: Vec<MissingHook>,
     /// What the caller should know of what was attached.
+    #[serde(deserialize_with = "crate::clean::sentences")]
     pub warnings: Vec<String>,
 }
 

@@ -13,7 +13,6 @@ use super::super::{
     recording::{Loss, changed_ns},
 };
 use crate::{
-    clean::CleanText,
     control::Cancel,
     error::{Error, Result},
     fact::{
@@ -50,7 +49,6 @@ impl Lines {
                 self.processes.share(holder);
             }
         }
-        clean(&mut snapshot.observed);
         self.sockets.push(snapshot);
     }
 
@@ -83,8 +81,7 @@ impl Lines {
         if observed.is_none() && self.sockets.is_empty() && self.changes.is_empty() {
             return None;
         }
-        let mut observed = observed.unwrap_or_default();
-        clean(&mut observed);
+        let observed = observed.unwrap_or_default();
 
         let recorder = Recorder::unlimited();
         // Before the ends, as a history follows its connection.
@@ -223,18 +220,6 @@ impl Connections {
         };
         Ok(changes)
     }
-}
-
-/// The sentences of an untrusted recording, each word as safe as names are.
-pub(super) fn clean(observed: &mut Observed) {
-    let clean = |text: &mut String| {
-        let words: Vec<String> = text.split(' ').map(|word| CleanText::from(word).to_string()).collect();
-        *text = words.join(" ");
-    };
-    for missing in &mut observed.missing_hooks {
-        [&mut missing.reason, &mut missing.hides].into_iter().chain(&mut missing.fix).for_each(clean);
-    }
-    observed.warnings.iter_mut().for_each(clean);
 }
 
 #[derive(Debug)]
