@@ -60,13 +60,16 @@ datagrams
                                     the same, and sends one datagram; with --answer it waits for one, or for an error
   ping [--count N] [--size N] IP    echo requests by a ping socket
 
-many
-  storm [--seconds S] [--connections N] [--close reset|fin] ADDR
+many (--netns FILE: the other process listens in this network namespace)
+  storm [--seconds S] [--connections N] [--close reset|fin] [--netns FILE] ADDR
                                     connects and closes as fast as it can; another process accepts and closes
-  flood [--seconds S] [--datagrams N] [--size N] ADDR
-                                    sends as fast as it can; another process receives
+  flood [--seconds S] [--datagrams N] [--per-second N] [--size N] [--netns FILE] ADDR
+                                    sends as fast as it can or is told; another process receives
+  bulk [--seconds S] [--netns FILE] ADDR
+                                    sends over one connection as fast as it can; another process receives
   hold [--connections N] ADDR       opens connections between processes of its own, and keeps them until told
-  many N [--parallel P] -- COMMAND  runs a command that often, each in a process of its own
+  many N [--parallel P] -- COMMAND  runs a command that often, each in a process of its own; a {} in it is the process's
+                                    number
 
 until told: until a line, or the end, comes on stdin. NETMON_WORKLOAD_SECONDS: how long it may live (120).";
 
@@ -100,6 +103,7 @@ fn run(command: &str, arguments: Arguments) -> Result<()> {
         "ping" => udp::ping(arguments),
         "storm" => load::storm(arguments),
         "flood" => load::flood(arguments),
+        "bulk" => load::bulk(arguments),
         "hold" => load::hold(arguments),
         "many" => load::many(arguments),
         // What other commands run in a process of their own: the socket is its stdin.
