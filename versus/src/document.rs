@@ -91,9 +91,8 @@ impl<'a> Results<'a> {
         if !self.tells_owners(kind, tool) {
             return "-".to_owned();
         }
-        let of = |part: fn(Owners) -> u64| {
-            self.sample(kind, tool, |one| Some(part(one.owners?) as f64)).shown(0)
-        };
+        let of =
+            |part: fn(Owners) -> u64| self.sample(kind, tool, |one| Some(part(one.owners?) as f64)).shown(0);
         format!("{} / {} / {}", of(|one| one.right), of(|one| one.unknown + one.unseen), of(|one| one.wrong))
     }
 }
@@ -249,17 +248,23 @@ fn short(results: &Results<'_>) -> String {
         let figure = |tool: &str| results.sample(kind, tool, right).median().unwrap_or(-1.0);
         let ours = figure("netmond");
         let others = results.ran(kind).into_iter().filter(|tool| !tool.starts_with("netmon"));
-        let best = others.filter(|tool| results.tells_owners(kind, tool)).max_by(|one, other| figure(one).total_cmp(&figure(other)));
-        let best = best.map(|tool| format!("; the best other tool, {tool}, {}", figure(tool))).unwrap_or_default();
+        let best = others
+            .filter(|tool| results.tells_owners(kind, tool))
+            .max_by(|one, other| figure(one).total_cmp(&figure(other)));
+        let best =
+            best.map(|tool| format!("; the best other tool, {tool}, {}", figure(tool))).unwrap_or_default();
         let there = results.of_tool(kind, "netmond").find_map(|one| one.owners).map_or(0, Owners::total);
-        let _ = writeln!(text, "- {}: netmond tells {ours} of {there} owners rightly{best}.", described(kind));
+        let _ =
+            writeln!(text, "- {}: netmond tells {ours} of {there} owners rightly{best}.", described(kind));
     }
     if results.has(Kind::Packets) {
         for tool in ["netmond", "netmon-cli"] {
             let cpu = results.sample(Kind::Packets, tool, |one| one.cpu_percent);
             let memory = results.sample(Kind::Packets, tool, |one| one.resident_mb);
             let verdict = |sample: &Sample, most: f64| {
-                sample.median().map_or("not measured", |median| if median <= most { "kept" } else { "exceeded" })
+                sample
+                    .median()
+                    .map_or("not measured", |median| if median <= most { "kept" } else { "exceeded" })
             };
             let _ = writeln!(
                 text,
@@ -274,7 +279,11 @@ fn short(results: &Results<'_>) -> String {
     let failed: Vec<String> =
         results.tools.iter().filter(|tool| tool.failure.is_some()).map(|tool| tool.name.clone()).collect();
     if !failed.is_empty() {
-        let _ = writeln!(text, "- Not running here, for reasons of their own, see [the tools](#the-tools): {}.", failed.join(", "));
+        let _ = writeln!(
+            text,
+            "- Not running here, for reasons of their own, see [the tools](#the-tools): {}.",
+            failed.join(", ")
+        );
     }
     text
 }
@@ -298,16 +307,20 @@ fn not_the_best(results: &Results<'_>) -> String {
     let mut any = false;
     for figure in FIGURES.iter().filter(|figure| results.has(figure.kind)) {
         let sample = |tool: &str| results.sample(figure.kind, tool, figure.value);
-        let ours: Vec<Sample> = ["netmond", "netmon-cli"].map(sample).into_iter().filter(|one| one.median().is_some()).collect();
+        let ours: Vec<Sample> =
+            ["netmond", "netmon-cli"].map(sample).into_iter().filter(|one| one.median().is_some()).collect();
         if ours.is_empty() {
             continue;
         }
         let better = |tool: &&str| {
             let other = sample(tool);
-            ours.iter().all(|ours| if figure.less_is_better { other.is_below(ours) } else { ours.is_below(&other) })
+            ours.iter()
+                .all(|ours| if figure.less_is_better { other.is_below(ours) } else { ours.is_below(&other) })
         };
-        let others = results.ran(figure.kind).into_iter().filter(|tool| !tool.starts_with("netmon")).filter(better);
-        let others: Vec<String> = others.map(|tool| format!("{tool} {}", sample(tool).shown(figure.digits))).collect();
+        let others =
+            results.ran(figure.kind).into_iter().filter(|tool| !tool.starts_with("netmon")).filter(better);
+        let others: Vec<String> =
+            others.map(|tool| format!("{tool} {}", sample(tool).shown(figure.digits))).collect();
         if others.is_empty() {
             continue;
         }
@@ -323,7 +336,9 @@ fn not_the_best(results: &Results<'_>) -> String {
         ]);
     }
     if any {
-        format!("Better are only tools whose worst round is better than the best one of both of netmon's programs.\n\n{table}")
+        format!(
+            "Better are only tools whose worst round is better than the best one of both of netmon's programs.\n\n{table}"
+        )
     } else {
         "In no figure was another tool's worst round better than the best one of netmon's.\n".to_owned()
     }
@@ -347,7 +362,8 @@ fn tables_of(results: &Results<'_>) -> String {
     if results.has(Kind::Packets) {
         text += "\n## 50,000 packets a second\n\n`./x versus packets`: datagrams of 100 bytes from one process. *Bytes* are those \
                  that the tool tells, in its own unit, as a part of those that there were.\n\n";
-        let mut table = Table::new(&["tool", "CPU, %", "memory, MB", "traffic's CPU", "owner", "bytes", "unit", "lost"]);
+        let mut table =
+            Table::new(&["tool", "CPU, %", "memory, MB", "traffic's CPU", "owner", "bytes", "unit", "lost"]);
         rows(results, Kind::Packets, &mut table, |tool| {
             vec![
                 results.sample(Kind::Packets, tool, |one| one.cpu_percent).shown(1),
@@ -380,8 +396,15 @@ fn tables_of(results: &Results<'_>) -> String {
     if results.has(Kind::Storm) {
         text += "\n## Connect storm\n\n`./x versus storm`: one process connects and closes as fast as it can, another accepts. \
                  *Told* is how many of the connections a tool tells of.\n\n";
-        let mut table =
-            Table::new(&["tool", "speed", "traffic's CPU", "told", "CPU, %", "memory, MB", "lost, by its own word"]);
+        let mut table = Table::new(&[
+            "tool",
+            "speed",
+            "traffic's CPU",
+            "told",
+            "CPU, %",
+            "memory, MB",
+            "lost, by its own word",
+        ]);
         rows(results, Kind::Storm, &mut table, |tool| {
             vec![
                 results.sample(Kind::Storm, tool, |one| one.speed).shown(2),
@@ -453,7 +476,8 @@ fn thousands(number: u32) -> String {
 fn tools_table(results: &Results<'_>) -> String {
     let mut table = Table::new(&["tool", "from", "version", "run as", "to know"]);
     for tool in &results.tools {
-        let failure = tool.failure.as_ref().map(|failure| format!("does not run here: *{}*", in_a_cell(failure)));
+        let failure =
+            tool.failure.as_ref().map(|failure| format!("does not run here: *{}*", in_a_cell(failure)));
         let remark = [failure, Some(tool.remark.clone()), tool.note.as_deref().map(in_a_cell)];
         let remark: Vec<String> = remark.into_iter().flatten().filter(|part| !part.is_empty()).collect();
         table.row(&[

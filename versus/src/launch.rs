@@ -172,7 +172,8 @@ impl Running {
         let least = Duration::from_secs(if ready.is_some() { 0 } else { 3 });
         loop {
             let told = self.told_so_far();
-            let is_ready = ready.is_none_or(|ready| told.stdout.contains(ready) || told.stderr.contains(ready));
+            let is_ready =
+                ready.is_none_or(|ready| told.stdout.contains(ready) || told.stderr.contains(ready));
             if self.has_ended()? {
                 let said = if told.stderr.trim().is_empty() { &told.stdout } else { &told.stderr };
                 return Err(last_words(said).into());
@@ -254,7 +255,9 @@ fn repeat(mut command: Command, out: File, errors: File, handle: Handle) -> Proc
         while !stopping.load(Ordering::Relaxed) {
             let next = Instant::now() + REPEAT_EVERY;
             let (Ok(out), Ok(errors)) = (out.try_clone(), errors.try_clone()) else { return };
-            let Ok(mut child) = command.stdin(Stdio::null()).stdout(out).stderr(errors).spawn() else { return };
+            let Ok(mut child) = command.stdin(Stdio::null()).stdout(out).stderr(errors).spawn() else {
+                return;
+            };
             handle.started(child.id());
             handle.ended(child.id());
             let _ = child.wait();
@@ -310,7 +313,9 @@ pub(crate) fn last_words(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let telling = |line: &&&str| {
         let line = line.to_lowercase();
-        ["error", "fail", "unable", "cannot", "not found", "fatal", "denied"].iter().any(|word| line.contains(word))
+        ["error", "fail", "unable", "cannot", "not found", "fatal", "denied"]
+            .iter()
+            .any(|word| line.contains(word))
     };
     let mut words: Vec<&str> = lines.iter().filter(telling).copied().collect();
     if words.is_empty() {
@@ -329,7 +334,10 @@ mod tests {
     #[test]
     fn the_last_words_are_those_that_say_why() {
         let said = "modprobe: FATAL: Module kheaders not found\nUnable to find kernel headers.\n  File \"x\"\n    b = BPF()\n";
-        assert_eq!(last_words(said), "modprobe: FATAL: Module kheaders not found; Unable to find kernel headers.");
+        assert_eq!(
+            last_words(said),
+            "modprobe: FATAL: Module kheaders not found; Unable to find kernel headers."
+        );
         assert_eq!(last_words("one\n\ntwo\n"), "two");
         assert_eq!(last_words(""), "it ended at once and said nothing");
     }

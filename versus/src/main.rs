@@ -78,7 +78,8 @@ impl Options {
                 return Err(format!("no tool named {name}: {}", all.join(", ")).into());
             }
         }
-        let wanted = |rival: &&Rival| self.rivals.is_empty() || self.rivals.iter().any(|name| *name == rival.name);
+        let wanted =
+            |rival: &&Rival| self.rivals.is_empty() || self.rivals.iter().any(|name| *name == rival.name);
         Ok(rivals::ALL.iter().filter(wanted).collect())
     }
 }
@@ -104,7 +105,8 @@ fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let folder = programs.own.join("../versus");
-    let results = folder.join(if options.is_whole() || options.document { "results.jsonl" } else { "part.jsonl" });
+    let results =
+        folder.join(if options.is_whole() || options.document { "results.jsonl" } else { "part.jsonl" });
     if !options.document {
         measure(options, &programs, &folder, &results)?;
     }
@@ -139,7 +141,9 @@ fn measure(options: &Options, programs: &Programs, folder: &Path, results: &Path
         if kinds.iter().any(|kind| *kind != Kind::Sockets) {
             keep(session::nothing(&setting, &kinds)?)?;
             for rival in &turn {
-                let Some(tool) = tools.get_mut(rival.name).filter(|tool| tool.failure.is_none()) else { continue };
+                let Some(tool) = tools.get_mut(rival.name).filter(|tool| tool.failure.is_none()) else {
+                    continue;
+                };
                 eprintln!("round {round} of {}: {}", options.rounds(), rival.name);
                 match session::watched(&setting, rival, &kinds, round % 2 == 1) {
                     Ok(came) => {
@@ -154,8 +158,15 @@ fn measure(options: &Options, programs: &Programs, folder: &Path, results: &Path
             let link = VethPair::create();
             let open = OpenSockets::open(&link, size.sockets);
             for rival in &turn {
-                let Some(tool) = tools.get_mut(rival.name).filter(|tool| tool.failure.is_none()) else { continue };
-                eprintln!("round {round} of {}: {}, beside {} sockets", options.rounds(), rival.name, size.sockets);
+                let Some(tool) = tools.get_mut(rival.name).filter(|tool| tool.failure.is_none()) else {
+                    continue;
+                };
+                eprintln!(
+                    "round {round} of {}: {}, beside {} sockets",
+                    options.rounds(),
+                    rival.name,
+                    size.sockets
+                );
                 match session::beside_sockets(&setting, rival, &link, &open) {
                     Ok(measured) => keep(vec![measured])?,
                     Err(error) => failed(tool, &*error),

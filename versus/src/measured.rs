@@ -91,7 +91,8 @@ pub(crate) struct Measured {
 
 /// All lines of a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 

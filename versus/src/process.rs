@@ -36,10 +36,7 @@ impl Watched {
     fn usage(&self) -> Usage {
         self.running.iter().fold(Usage { cpu: self.ended, resident_bytes: 0 }, |sum, pid| {
             let usage = of_tree(*pid);
-            Usage {
-                cpu: sum.cpu + usage.cpu,
-                resident_bytes: sum.resident_bytes + usage.resident_bytes,
-            }
+            Usage { cpu: sum.cpu + usage.cpu, resident_bytes: sum.resident_bytes + usage.resident_bytes }
         })
     }
 }
@@ -137,10 +134,7 @@ fn of_stat(line: &str) -> Option<Usage> {
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     let ticks = number(14)? + number(15)? + number(16)? + number(17)?;
-    Some(Usage {
-        cpu: Duration::from_millis(ticks * 1000 / TICKS),
-        resident_bytes: number(24)? * PAGE,
-    })
+    Some(Usage { cpu: Duration::from_millis(ticks * 1000 / TICKS), resident_bytes: number(24)? * PAGE })
 }
 
 #[cfg(test)]
@@ -150,10 +144,7 @@ mod tests {
     #[test]
     fn times_of_waited_children_count_and_names_may_have_brackets() {
         let line = "77 (a) (b) S 1 77 77 0 -1 4194560 900 10 0 0 11 22 3 4 20 0 1 0 7000 9000000 250 18446744073709551615 1 1";
-        assert_eq!(
-            of_stat(line),
-            Some(Usage { cpu: Duration::from_millis(400), resident_bytes: 1_024_000 })
-        );
+        assert_eq!(of_stat(line), Some(Usage { cpu: Duration::from_millis(400), resident_bytes: 1_024_000 }));
     }
 
     #[test]

@@ -92,7 +92,8 @@ pub(crate) fn watched(setting: &Setting<'_>, rival: &Rival, kinds: &[Kind], firs
     let mut came = with_tool(setting, rival, kinds)?;
     let without = if first { before } else { unwatched(kinds, setting.size)? };
     for measured in &mut came.measured {
-        let alone = without.iter().find(|(kind, _)| measured.workload == Some(*kind)).map(|(_, outcome)| outcome);
+        let alone =
+            without.iter().find(|(kind, _)| measured.workload == Some(*kind)).map(|(_, outcome)| outcome);
         let Some(alone) = alone else { continue };
         // At a fixed rate there is nothing to slow down.
         if measured.workload != Some(Kind::Packets) {
@@ -105,8 +106,12 @@ pub(crate) fn watched(setting: &Setting<'_>, rival: &Rival, kinds: &[Kind], firs
 
 fn with_tool(setting: &Setting<'_>, rival: &Rival, kinds: &[Kind]) -> Result<Came> {
     let (link, folder) = (VethPair::create(), folder(setting, rival)?);
-    let place =
-        Place { netns: &link.near.netns, interface: Side::INTERFACE, folder: &folder, programs: setting.programs };
+    let place = Place {
+        netns: &link.near.netns,
+        interface: Side::INTERFACE,
+        folder: &folder,
+        programs: setting.programs,
+    };
     let meter = Meter::start();
     let running = Running::start(&(rival.launch)(&place), place.netns, &folder, &meter)?;
     let mut all = Vec::new();
@@ -173,8 +178,12 @@ pub(crate) fn beside_sockets(
     open: &OpenSockets,
 ) -> Result<Measured> {
     let folder = folder(setting, rival)?;
-    let place =
-        Place { netns: &link.near.netns, interface: Side::INTERFACE, folder: &folder, programs: setting.programs };
+    let place = Place {
+        netns: &link.near.netns,
+        interface: Side::INTERFACE,
+        folder: &folder,
+        programs: setting.programs,
+    };
     let meter = Meter::start();
     let running = Running::start(&(rival.launch)(&place), place.netns, &folder, &meter)?;
     let (start, cpu) = (Instant::now(), meter.cpu());

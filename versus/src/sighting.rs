@@ -111,7 +111,11 @@ impl<'a> Sightings<'a> {
         for sighting in all {
             match (sighting.protocol, sighting.local_port) {
                 (Some(protocol), Some(port)) => {
-                    sightings.of_connections.entry((protocol, port, sighting.remote)).or_default().push(sighting);
+                    sightings
+                        .of_connections
+                        .entry((protocol, port, sighting.remote))
+                        .or_default()
+                        .push(sighting);
                 }
                 _ => sightings.of_processes.push(sighting),
             }

@@ -9,7 +9,10 @@ use netmon_testkit::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, sighting::{Owned, Unit}};
+use crate::{
+    Result,
+    sighting::{Owned, Unit},
+};
 
 /// Traffic of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
@@ -182,7 +185,10 @@ fn one_shot(link: &VethPair) -> Outcome {
 fn served(link: &VethPair, kind: Kind, model: &str) -> Outcome {
     let count = Kind::CONNECTIONS;
     let to = SocketAddr::from((link.near.ipv4, kind.port()));
-    let serve = format!("serve --model {model} --comm {} --connections {count} --receive 500 --send 1500 {to}", kind.name());
+    let serve = format!(
+        "serve --model {model} --comm {} --connections {count} --receive 500 --send 1500 {to}",
+        kind.name()
+    );
     let mut server = workload::start(&link.near.netns, &serve);
     server.ready();
     let connect = format!("connect --comm from-afar --send 500 --receive 1500 {to}");
@@ -211,7 +217,8 @@ fn loaded(link: &VethPair, kind: Kind, duration: Duration, role: &str) -> Outcom
         _ => "storm".to_owned(),
     };
     let netns = format!("/run/netns/{}", link.far.netns.name());
-    let told = workload::run(&link.near.netns, &format!("{options} --seconds {seconds} --netns {netns} {to}"));
+    let told =
+        workload::run(&link.near.netns, &format!("{options} --seconds {seconds} --netns {netns} {to}"));
     let own = workload::only(&told, Event::Done, role);
     let other = told.iter().find(|truth| truth.event == Event::Done && truth.role != role);
     let count = match kind {
@@ -249,7 +256,9 @@ impl OpenSockets {
         let (mut acceptors, mut clients) = (Vec::new(), Vec::new());
         for truth in running.lines() {
             match (truth.event, truth.role.as_str()) {
-                (Event::Accepted, "acceptor") => acceptors.extend(truth.local.map(|local| (local, truth.pid))),
+                (Event::Accepted, "acceptor") => {
+                    acceptors.extend(truth.local.map(|local| (local, truth.pid)))
+                }
                 (Event::Opened, "client") => clients.extend(truth.peer.map(|peer| (peer, truth.pid))),
                 _ => {}
             }

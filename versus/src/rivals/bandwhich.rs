@@ -78,9 +78,20 @@ mod tests {
     fn seconds_are_summed_up_and_a_name_that_was_told_stays() {
         let stdout = include_str!("../../samples/bandwhich.txt").to_owned();
         let report = read(&Told { stdout, ..Told::default() });
-        let bulk = report.sightings.iter().find(|one| one.protocol == Some(Protocol::Tcp)).map(|one| {
-            (one.remote, one.name.as_deref(), one.sent)
-        });
-        assert_eq!(bulk, Some((Some(SocketAddr::from(([10, 77, 0, 2], 20001))), Some("python3"), Some(0))));
+        let bulk = report
+            .sightings
+            .iter()
+            .find(|one| one.protocol == Some(Protocol::Tcp))
+            .map(|one| (one.remote, one.name.as_deref(), one.sent));
+        assert_eq!(
+            bulk,
+            Some((Some(SocketAddr::from(([10, 77, 0, 2], 20001))), Some("python3"), Some(30_196)))
+        );
+        let udp = report
+            .sightings
+            .iter()
+            .find(|one| one.protocol == Some(Protocol::Udp))
+            .map(|one| (&one.name, one.sent));
+        assert_eq!(udp, Some((&None, Some(108))));
     }
 }

@@ -37,7 +37,9 @@ fn read(told: &Told) -> Report {
         match words[..] {
             [_, address, "=>", .., sent] => local = port_of(address).zip(bytes(sent)),
             [address, "<=", .., received] => {
-                let (Some((port, sent)), Some(remote)) = (local.take(), address_of(address)) else { continue };
+                let (Some((port, sent)), Some(remote)) = (local.take(), address_of(address)) else {
+                    continue;
+                };
                 found.insert((port, remote), (sent, bytes(received)));
             }
             _ => {}
@@ -79,19 +81,25 @@ mod tests {
     fn the_last_sums_of_a_pair_count() {
         let stdout = include_str!("../../samples/iftop.txt").to_owned();
         let report = read(&Told { stdout, ..Told::default() });
-        assert_eq!(report.sightings[1], Sighting {
-            protocol: Some(Protocol::Tcp),
-            local_port: Some(45552),
-            remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
-            sent: Some(304 * 1024),
-            received: Some(1720),
-            ..Sighting::default()
-        });
+        assert_eq!(
+            report.sightings[1],
+            Sighting {
+                protocol: Some(Protocol::Tcp),
+                local_port: Some(45552),
+                remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
+                sent: Some(304 * 1024),
+                received: Some(1720),
+                ..Sighting::default()
+            }
+        );
         assert_eq!(report.sightings.len(), 4);
     }
 
     #[test]
     fn a_kilobyte_has_1024() {
-        assert_eq!((bytes("0B"), bytes("1.75KB"), bytes("2MB"), bytes("x")), (Some(0), Some(1792), Some(2 << 20), None));
+        assert_eq!(
+            (bytes("0B"), bytes("1.75KB"), bytes("2MB"), bytes("x")),
+            (Some(0), Some(1792), Some(2 << 20), None)
+        );
     }
 }

@@ -33,7 +33,8 @@ fn read(told: &Told) -> Report {
             "c" => name = Some(value.to_owned()),
             "P" => protocol = protocol_of(value),
             "n" => {
-                let (local, remote) = value.split_once("->").map_or((value, None), |(local, remote)| (local, Some(remote)));
+                let (local, remote) =
+                    value.split_once("->").map_or((value, None), |(local, remote)| (local, Some(remote)));
                 let Some(local_port) = port_of(local) else { continue };
                 report.sightings.push(Sighting {
                     protocol,
@@ -71,7 +72,8 @@ mod tests {
             name: Some("python3".to_owned()),
             ..Sighting::default()
         };
-        let udp = Sighting { protocol: Some(Protocol::Udp), local_port: Some(44747), remote: None, ..tcp.clone() };
+        let udp =
+            Sighting { protocol: Some(Protocol::Udp), local_port: Some(44747), remote: None, ..tcp.clone() };
         assert_eq!(report.sightings, [tcp, udp]);
     }
 }

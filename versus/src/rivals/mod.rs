@@ -5,8 +5,8 @@ mod bandwhich;
 mod columns;
 mod iftop;
 mod lsof;
-mod netmon;
 mod nethogs;
+mod netmon;
 mod netwatch;
 mod rustnet;
 mod ss;
@@ -104,20 +104,19 @@ enum Version {
 }
 
 impl Rival {
-    pub(crate) fn is_ours(&self) -> bool {
-        self.name.starts_with("netmon")
-    }
-
     /// `None` where it is not installed.
     pub(crate) fn version(&self, programs: &Programs) -> Option<String> {
         let output = match &self.version {
-            Version::Asked(program, argument) => Command::new(program(programs)).arg(argument).stdin(Stdio::null()).output(),
+            Version::Asked(program, argument) => {
+                Command::new(program(programs)).arg(argument).stdin(Stdio::null()).output()
+            }
             Version::Debian(package) => {
                 Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output()
             }
         };
         let said = String::from_utf8(output.ok()?.stdout).ok()?;
-        let word = said.split_whitespace().find(|word| word.starts_with(|letter: char| letter.is_ascii_digit()))?;
+        let word =
+            said.split_whitespace().find(|word| word.starts_with(|letter: char| letter.is_ascii_digit()))?;
         Some(word.to_owned())
     }
 

@@ -37,7 +37,13 @@ fn read(told: &Told) -> Report {
         let Some(pid) = pid.filter(|pid| *pid != 0) else { continue };
         let name = parts.next().map(str::to_owned);
         let bytes = |text: &str| text.parse::<f64>().ok().map(|bytes| bytes as u64);
-        let seen = Sighting { pid: Some(pid), name, sent: bytes(sent), received: bytes(received), ..Sighting::default() };
+        let seen = Sighting {
+            pid: Some(pid),
+            name,
+            sent: bytes(sent),
+            received: bytes(received),
+            ..Sighting::default()
+        };
         found.insert(pid, seen);
     }
     Report { sightings: found.into_values().collect(), ..Report::default() }
@@ -51,12 +57,15 @@ mod tests {
     fn the_last_total_of_a_process_counts_and_unknown_is_nobody() {
         let stdout = include_str!("../../samples/nethogs.txt").to_owned();
         let report = read(&Told { stdout, ..Told::default() });
-        assert_eq!(report.sightings, [Sighting {
-            pid: Some(19208),
-            name: Some("python3".to_owned()),
-            sent: Some(422_978),
-            received: Some(2912),
-            ..Sighting::default()
-        }]);
+        assert_eq!(
+            report.sightings,
+            [Sighting {
+                pid: Some(19208),
+                name: Some("python3".to_owned()),
+                sent: Some(422_978),
+                received: Some(2912),
+                ..Sighting::default()
+            }]
+        );
     }
 }

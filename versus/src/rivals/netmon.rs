@@ -156,15 +156,18 @@ mod tests {
 "#;
         let report = read(&Told { stdout: stdout.to_owned(), ..Told::default() });
         assert_eq!(report.lost, Some(3));
-        assert_eq!(report.sightings[0], Sighting {
-            protocol: Some(Protocol::Tcp),
-            local_port: Some(40000),
-            remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
-            pid: Some(7),
-            name: Some("shot-1".to_owned()),
-            sent: Some(500),
-            received: Some(1500),
-        });
+        assert_eq!(
+            report.sightings[0],
+            Sighting {
+                protocol: Some(Protocol::Tcp),
+                local_port: Some(40000),
+                remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
+                pid: Some(7),
+                name: Some("shot-1".to_owned()),
+                sent: Some(500),
+                received: Some(1500),
+            }
+        );
         assert_eq!((report.sightings[1].pid, report.sightings[1].remote), (Some(9), None));
     }
 }

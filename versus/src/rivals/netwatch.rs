@@ -75,14 +75,20 @@ mod tests {
         let text = r#"[{"process":"curl","pid":7,"protocol":"TCP","state":"ESTABLISHED","local_address":"10.77.0.1:40000","remote_address":"10.77.0.2:20001"},
             {"process":"—","pid":null,"protocol":"UDP","state":"","local_address":"0.0.0.0:9","remote_address":"0.0.0.0:*"}]"#;
         let seen = exported(text);
-        assert_eq!(seen[0], Sighting {
-            protocol: Some(Protocol::Tcp),
-            local_port: Some(40000),
-            remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
-            pid: Some(7),
-            name: Some("curl".to_owned()),
-            ..Sighting::default()
-        });
-        assert_eq!(seen[1], Sighting { protocol: Some(Protocol::Udp), local_port: Some(9), ..Sighting::default() });
+        assert_eq!(
+            seen[0],
+            Sighting {
+                protocol: Some(Protocol::Tcp),
+                local_port: Some(40000),
+                remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
+                pid: Some(7),
+                name: Some("curl".to_owned()),
+                ..Sighting::default()
+            }
+        );
+        assert_eq!(
+            seen[1],
+            Sighting { protocol: Some(Protocol::Udp), local_port: Some(9), ..Sighting::default() }
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! rustnet: packets by pcap, owners by eBPF where it can and /proc; without a screen, and with its log of connections.
 
-use std::{collections::HashMap, fs, net::IpAddr, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+};
 
 use netmon_testkit::workload::Protocol;
 use serde::Deserialize;
@@ -38,7 +42,6 @@ const LOG: &str = "connections.log";
 #[derive(Deserialize)]
 struct Logged {
     protocol: String,
-    source_ip: IpAddr,
     source_port: u16,
     destination_ip: IpAddr,
     destination_port: u16,
@@ -63,15 +66,18 @@ fn logged(log: &str, found: &mut Connections) {
     for line in log.lines().filter_map(|line| serde_json::from_str::<Logged>(line).ok()) {
         let Some(protocol) = protocol_of(&line.protocol) else { continue };
         let remote = SocketAddr::new(line.destination_ip, line.destination_port);
-        merge(found, Sighting {
-            protocol: Some(protocol),
-            local_port: Some(line.source_port),
-            remote: Some(remote),
-            pid: line.pid,
-            name: line.process_name,
-            sent: line.bytes_sent,
-            received: line.bytes_received,
-        });
+        merge(
+            found,
+            Sighting {
+                protocol: Some(protocol),
+                local_port: Some(line.source_port),
+                remote: Some(remote),
+                pid: line.pid,
+                name: line.process_name,
+                sent: line.bytes_sent,
+                received: line.bytes_received,
+            },
+        );
     }
 }
 
@@ -137,22 +143,27 @@ fn snapshots(stdout: &str, found: &mut Connections, report: &mut Report) {
         for row in snapshot.connections {
             let Some(protocol) = protocol_of(&row.protocol) else { continue };
             let (pid, name) = row.process.map_or((None, None), |process| (process.pid, process.name));
-            merge(found, Sighting {
-                protocol: Some(protocol),
-                local_port: Some(row.local.port),
-                remote: Some(SocketAddr::new(row.remote.ip, row.remote.port)),
-                pid,
-                name,
-                sent: Some(row.traffic.bytes_sent),
-                received: Some(row.traffic.bytes_received),
-            });
+            merge(
+                found,
+                Sighting {
+                    protocol: Some(protocol),
+                    local_port: Some(row.local.port),
+                    remote: Some(SocketAddr::new(row.remote.ip, row.remote.port)),
+                    pid,
+                    name,
+                    sent: Some(row.traffic.bytes_sent),
+                    received: Some(row.traffic.bytes_received),
+                },
+            );
         }
     }
 }
 
 /// What is told later adds to what was told before.
 fn merge(found: &mut Connections, seen: Sighting) {
-    let (Some(protocol), Some(port), Some(remote)) = (seen.protocol, seen.local_port, seen.remote) else { return };
+    let (Some(protocol), Some(port), Some(remote)) = (seen.protocol, seen.local_port, seen.remote) else {
+        return;
+    };
     let known = found.entry((protocol, port, remote)).or_insert_with(|| seen.clone());
     known.pid = seen.pid.or(known.pid);
     known.name = seen.name.or_else(|| known.name.take());
@@ -176,5 +187,6 @@ mod tests {
         let seen = &found[&key];
         assert_eq!((seen.pid, seen.name.as_deref(), seen.sent), (Some(7), Some("curl"), Some(2048)));
         assert_eq!(report.lost, Some(5));
+        assert_eq!(report.note.as_deref(), Some("it finds owners by procfs (no kprobes)"));
     }
 }

@@ -36,7 +36,9 @@ fn socket(line: &str) -> Option<Sighting> {
     let remote = words.next()?;
     let users = words.next().and_then(|users| users.strip_prefix("users:((\""));
     let name = users.and_then(|users| users.split_once('"')).map(|(name, _)| name.to_owned());
-    let pid = users.and_then(|users| users.split_once(",pid=")).and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+    let pid = users
+        .and_then(|users| users.split_once(",pid="))
+        .and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
     Some(Sighting {
         protocol: Some(protocol),
         local_port: Some(port_of(local)?),
@@ -74,28 +76,31 @@ mod tests {
     fn sockets_have_the_first_of_their_users() {
         let stdout = include_str!("../../samples/ss.txt").to_owned();
         let report = read(&Told { stdout, ..Told::default() });
-        assert_eq!(report.sightings, [
-            Sighting {
-                protocol: Some(Protocol::Udp),
-                local_port: Some(44747),
-                pid: Some(19208),
-                name: Some("python3".to_owned()),
-                ..Sighting::default()
-            },
-            Sighting {
-                protocol: Some(Protocol::Tcp),
-                local_port: Some(45552),
-                remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
-                pid: Some(19208),
-                name: Some("python3".to_owned()),
-                ..Sighting::default()
-            },
-            Sighting {
-                protocol: Some(Protocol::Tcp),
-                local_port: Some(45550),
-                remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
-                ..Sighting::default()
-            },
-        ]);
+        assert_eq!(
+            report.sightings,
+            [
+                Sighting {
+                    protocol: Some(Protocol::Udp),
+                    local_port: Some(44747),
+                    pid: Some(19208),
+                    name: Some("python3".to_owned()),
+                    ..Sighting::default()
+                },
+                Sighting {
+                    protocol: Some(Protocol::Tcp),
+                    local_port: Some(45552),
+                    remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
+                    pid: Some(19208),
+                    name: Some("python3".to_owned()),
+                    ..Sighting::default()
+                },
+                Sighting {
+                    protocol: Some(Protocol::Tcp),
+                    local_port: Some(45550),
+                    remote: Some(SocketAddr::from(([10, 77, 0, 2], 20001))),
+                    ..Sighting::default()
+                },
+            ]
+        );
     }
 }

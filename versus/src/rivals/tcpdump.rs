@@ -52,7 +52,8 @@ fn conversations(file: &[u8]) -> Vec<Sighting> {
     let mut sent: BTreeMap<(u8, SocketAddr, SocketAddr), u64> = BTreeMap::new();
     let mut rest = file.get(24..).unwrap_or_default();
     while let (Some(header), Some(after)) = (rest.get(..16), rest.get(16..)) {
-        let number = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let number =
+            |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (captured, length) = (number(8) as usize, u64::from(number(12)));
         let Some(frame) = after.get(..captured) else { break };
         rest = &after[captured..];
@@ -108,14 +109,17 @@ mod tests {
         let remote = SocketAddr::from(([10, 77, 0, 2], 2));
         let seen = conversations(&file);
         let one = seen.iter().find(|one| one.remote == Some(remote)).cloned();
-        assert_eq!(one, Some(Sighting {
-            protocol: Some(Protocol::Tcp),
-            local_port: Some(1),
-            remote: Some(remote),
-            sent: Some(1500),
-            received: Some(60),
-            ..Sighting::default()
-        }));
+        assert_eq!(
+            one,
+            Some(Sighting {
+                protocol: Some(Protocol::Tcp),
+                local_port: Some(1),
+                remote: Some(remote),
+                sent: Some(1500),
+                received: Some(60),
+                ..Sighting::default()
+            })
+        );
     }
 
     #[test]
