@@ -348,8 +348,8 @@ fn tables_of(results: &Results<'_>) -> String {
     let mut text = String::new();
     if OWNER_KINDS.iter().any(|kind| results.has(*kind)) {
         text += "\n## Owners\n\n`./x versus one-shot accepted prefork udp-senders`: right / unknown / wrong. \
-                 200 one-shot processes that connect; 200 connections that one process accepts; 200 that the four workers of a \
-                 pre-forking server accept; 61 processes that send five datagrams each.\n\n";
+                 200 one-shot processes that connect; 200 connections that one process accepts and closes after the \
+                 client; 200 that the four workers of a pre-forking server accept and close first; 61 processes that send five datagrams each.\n\n";
         let mut table = Table::new(&["tool", "one-shot", "accepted", "prefork", "UDP senders"]);
         for tool in results.tools.iter().filter(|tool| tool.failure.is_none()) {
             let cells = OWNER_KINDS.map(|kind| results.owners(kind, &tool.name));
@@ -370,7 +370,7 @@ fn tables_of(results: &Results<'_>) -> String {
                 results.sample(Kind::Packets, tool, |one| one.resident_mb).shown(1),
                 results.sample(Kind::Packets, tool, |one| one.traffic_cpu).shown(2),
                 verdict(results, Kind::Packets, tool),
-                results.sample(Kind::Packets, tool, |one| one.bytes).shown(4),
+                bytes(results, Kind::Packets, tool),
                 unit(results, Kind::Packets, tool),
                 results.sample(Kind::Packets, tool, |one| Some(one.lost? as f64)).shown(0),
             ]
@@ -387,7 +387,7 @@ fn tables_of(results: &Results<'_>) -> String {
                 results.sample(Kind::Bulk, tool, |one| one.traffic_cpu).shown(2),
                 results.sample(Kind::Bulk, tool, |one| one.cpu_percent).shown(1),
                 verdict(results, Kind::Bulk, tool),
-                results.sample(Kind::Bulk, tool, |one| one.bytes).shown(4),
+                bytes(results, Kind::Bulk, tool),
                 unit(results, Kind::Bulk, tool),
             ]
         });
@@ -462,6 +462,12 @@ fn verdict(results: &Results<'_>, kind: Kind, tool: &str) -> String {
         }
     }
     if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
+fn bytes(results: &Results<'_>, kind: Kind, tool: &str) -> String {
+    let told = results.sample(kind, tool, |one| one.bytes);
+    let counts = results.of_tool(kind, tool).any(|one| one.unit.is_some());
+    if counts && told.median().is_none() { "not told".to_owned() } else { told.shown(4) }
 }
 
 fn unit(results: &Results<'_>, kind: Kind, tool: &str) -> String {

@@ -175,8 +175,7 @@ impl Running {
             let is_ready =
                 ready.is_none_or(|ready| told.stdout.contains(ready) || told.stderr.contains(ready));
             if self.has_ended()? {
-                let said = if told.stderr.trim().is_empty() { &told.stdout } else { &told.stderr };
-                return Err(last_words(said).into());
+                return Err(last_words(&format!("{}\n{}", told.stdout, told.stderr)).into());
             }
             if is_ready && start.elapsed() >= least {
                 return Ok(());
@@ -317,13 +316,15 @@ pub(crate) fn last_words(said: &str) -> String {
             .iter()
             .any(|word| line.contains(word))
     };
+    // Not the lines of its own source that Python shows.
+    let lines: Vec<&str> = lines.into_iter().filter(|line| !line.starts_with("raise ")).collect();
     let mut words: Vec<&str> = lines.iter().filter(telling).copied().collect();
     if words.is_empty() {
         words.extend(lines.last());
     }
     words.dedup();
-    words.truncate(3);
-    let text: String = words.join("; ").chars().filter(|letter| !letter.is_control()).take(400).collect();
+    words.drain(..words.len().saturating_sub(3));
+    let text: String = words.join("; ").chars().filter(|letter| !letter.is_control()).take(600).collect();
     if text.is_empty() { "it ended at once and said nothing".to_owned() } else { text }
 }
 

@@ -186,7 +186,9 @@ fn measure(options: &Options, programs: &Programs, folder: &Path, results: &Path
 
 fn failed(tool: &mut Tool, error: &dyn std::error::Error) {
     eprintln!("{} does not run here: {error}", tool.name);
-    tool.failure = Some(error.to_string());
+    // Which build of the kernel it is says nothing elsewhere.
+    let (release, version) = kernel();
+    tool.failure = Some(error.to_string().replace(&release, &version));
 }
 
 fn tools(chosen: &[&Rival], programs: &Programs) -> BTreeMap<&'static str, Tool> {
@@ -215,12 +217,19 @@ fn tools(chosen: &[&Rival], programs: &Programs) -> BTreeMap<&'static str, Tool>
     chosen.iter().map(tool).collect()
 }
 
+/// The kernel's release, and its version alone.
+fn kernel() -> (String, String) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let version = release.split('-').next().unwrap_or_default().to_owned();
+    (release, version)
+}
+
 fn this_run(options: &Options, size: Size) -> Run {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     Run {
-        kernel: read("/proc/sys/kernel/osrelease").split('-').next().unwrap_or_default().trim().to_owned(),
+        kernel: kernel().1,
         cpus: thread::available_parallelism().map_or(1, usize::from),
         cpu: cpu.map(|(_, name)| name.trim().to_owned()).unwrap_or_default(),
         rounds: options.rounds(),

@@ -112,19 +112,27 @@ impl Handle {
 
 /// What a process and those it started take; nothing where it is gone.
 pub(crate) fn of_tree(pid: u32) -> Usage {
-    let mut usage = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|line| of_stat(&line))
-        .unwrap_or_default();
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let mut usage = of_stat(&read(&format!("/proc/{pid}/stat"))).unwrap_or_default();
+    let mut running = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        let task = task.path();
+        running += of_schedstat(&read(&task.join("schedstat").to_string_lossy())).unwrap_or_default();
+        let children = read(&task.join("children").to_string_lossy());
         for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
             let child = of_tree(child);
             usage.cpu += child.cpu;
             usage.resident_bytes += child.resident_bytes;
         }
     }
+    // One knows threads that have ended, the other what is less than a tick.
+    usage.cpu = usage.cpu.max(running);
     usage
+}
+
+/// `/proc/PID/task/TID/schedstat`: nanoseconds on a CPU come first.
+fn of_schedstat(line: &str) -> Option<Duration> {
+    Some(Duration::from_nanos(line.split_whitespace().next()?.parse().ok()?))
 }
 
 /// `/proc/PID/stat`: its own time and that of the children that it has waited for.

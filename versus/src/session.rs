@@ -148,7 +148,7 @@ fn compare(rival: &Rival, watched: &Watched, report: &Report) -> Measured {
     let bytes = |unit| {
         let [owned] = &outcome.owned[..] else { return None };
         let there = outcome.sent_in(unit);
-        (there > 0).then(|| sightings.sent(owned).unwrap_or(0) as f64 / there as f64)
+        sightings.sent(owned).filter(|_| there > 0).map(|told| told as f64 / there as f64)
     };
     let has_bytes = matches!(watched.kind, Kind::Packets | Kind::Bulk);
     Measured {

@@ -126,10 +126,12 @@ impl<'a> Sightings<'a> {
     /// What was told of one. A datagram socket without a peer is told by its own port alone.
     fn of(&self, owned: &Owned) -> &[&'a Sighting] {
         let key = |remote| (owned.protocol, owned.local_port, remote);
-        self.of_connections
-            .get(&key(Some(owned.remote)))
-            .or_else(|| self.of_connections.get(&key(None)))
-            .map_or(&[], Vec::as_slice)
+        let without_peer = || match owned.protocol {
+            // Of TCP that is the listener, which is somebody else's connections too.
+            Protocol::Tcp => None,
+            _ => self.of_connections.get(&key(None)),
+        };
+        self.of_connections.get(&key(Some(owned.remote))).or_else(without_peer).map_or(&[], Vec::as_slice)
     }
 
     /// Whether it tells of connections at all, or of processes only.
@@ -230,6 +232,17 @@ mod tests {
         }];
         let truth = Owned { protocol: Protocol::Udp, ..owned(9, 1) };
         assert_eq!(Sightings::new(&told).owners(&[truth]).right, 1);
+    }
+
+    #[test]
+    fn a_listener_is_not_what_it_accepted() {
+        let listener = Sighting {
+            protocol: Some(Protocol::Tcp),
+            local_port: Some(9),
+            pid: Some(1),
+            ..Sighting::default()
+        };
+        assert_eq!(Sightings::new(&[listener]).owners(&[owned(9, 1)]).unseen, 1);
     }
 
     #[test]

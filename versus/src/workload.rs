@@ -21,9 +21,9 @@ use crate::{
 pub(crate) enum Kind {
     /// 200 processes that each open one connection, and end
     OneShot,
-    /// 200 connections from elsewhere to one process
+    /// 200 connections from elsewhere to one process, which closes after the client
     Accepted,
-    /// 200 connections from elsewhere to a server whose workers accept
+    /// 200 connections from elsewhere to a server whose workers accept, and close first
     Prefork,
     /// 61 processes that each send five datagrams
     UdpSenders,
@@ -185,14 +185,21 @@ fn one_shot(link: &VethPair) -> Outcome {
 fn served(link: &VethPair, kind: Kind, model: &str) -> Outcome {
     let count = Kind::CONNECTIONS;
     let to = SocketAddr::from((link.near.ipv4, kind.port()));
-    let serve = format!(
-        "serve --model {model} --comm {} --connections {count} --receive 500 --send 1500 {to}",
-        kind.name()
+    // Who closes first decides what some tools can know.
+    let (closes, many, waits) = match kind {
+        Kind::Prefork => ("--server-closes", format!("many {count} --parallel 4"), "--close-delay 5"),
+        _ => ("", format!("many {count}"), ""),
+    };
+    let name = kind.name();
+    let mut server = workload::start(
+        &link.near.netns,
+        &format!(
+            "serve --model {model} --comm {name} {closes} --connections {count} --receive 500 --send 1500 {to}"
+        ),
     );
-    let mut server = workload::start(&link.near.netns, &serve);
     server.ready();
-    let connect = format!("connect --comm from-afar --send 500 --receive 1500 {to}");
-    workload::run(&link.far.netns, &format!("many {count} -- {connect}"));
+    let connect = format!("connect --comm from-afar --send 500 --receive 1500 {waits} {to}");
+    workload::run(&link.far.netns, &format!("{many} -- {connect}"));
     let role = if model == "single" { "server" } else { "worker" };
     Outcome { owned: owned(workload::all(&server.wait(), Event::Done, role)), ..Outcome::default() }
 }

@@ -14,7 +14,7 @@ pub(super) const RIVAL: Rival = Rival {
     from: "crates.io: bandwhich",
     version: Version::Asked(|programs| programs.of_crate("bandwhich"), "--version"),
     launch: |place| {
-        let arguments = format!("--raw --no-resolve --interface {}", place.interface);
+        let arguments = format!("--raw --total-utilization --no-resolve --interface {}", place.interface);
         Launch::of(place.programs.of_crate("bandwhich"), &arguments, Style::Stream)
     },
     read,
@@ -25,22 +25,19 @@ pub(super) const RIVAL: Rival = Rival {
     remark: "tells processes by name, without their numbers",
 };
 
-/// `connection: <1700000000> <veth0>:40000 => 10.77.0.2:20001 (tcp) up/down Bps: 1/2 process: "curl"`: bytes of a second.
+/// `connection: <1700000000> <veth0>:40000 => 10.77.0.2:20001 (tcp) up/down Bps: 1/2 process: "curl"`: with
+/// `--total-utilization` bytes since the beginning, whatever it calls them.
 fn read(told: &Told) -> Report {
     let mut found: HashMap<(bool, u16, &str), Sighting> = HashMap::new();
-    let mut order = Vec::new();
     for line in told.stdout.lines() {
-        let Some((key, seen)) = connection(line) else { continue };
-        let sum = found.entry(key).or_insert_with(|| {
-            order.push(key);
-            Sighting { sent: Some(0), received: Some(0), ..seen.clone() }
-        });
-        sum.sent = sum.sent.zip(seen.sent).map(|(sum, more)| sum + more);
-        sum.received = sum.received.zip(seen.received).map(|(sum, more)| sum + more);
-        sum.name = seen.name.or_else(|| sum.name.take());
+        let Some((key, mut seen)) = connection(line) else { continue };
+        let former = found.remove(&key).unwrap_or_default();
+        seen.sent = seen.sent.max(former.sent);
+        seen.received = seen.received.max(former.received);
+        seen.name = seen.name.or(former.name);
+        found.insert(key, seen);
     }
-    let sightings = order.iter().filter_map(|key| found.remove(key)).collect();
-    Report { sightings, ..Report::default() }
+    Report { sightings: found.into_values().collect(), ..Report::default() }
 }
 
 fn connection(line: &str) -> Option<((bool, u16, &str), Sighting)> {
@@ -75,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_are_summed_up_and_a_name_that_was_told_stays() {
+    fn the_most_that_was_told_counts_and_a_name_stays() {
         let stdout = include_str!("../../samples/bandwhich.txt").to_owned();
         let report = read(&Told { stdout, ..Told::default() });
         let bulk = report

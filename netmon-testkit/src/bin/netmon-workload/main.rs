@@ -35,7 +35,9 @@ connections (CLIENT: [--send N] [--receive N] [--comm NAME] [--thread NAME] [--b
   connect CLIENT ADDR               opens a connection, sends, receives, closes
   v4-mapped CLIENT IPV4             the same by an IPv6 socket to the mapped address
   serve [--model single|fork|inetd|activated|prefork:N|threads:N|handoff:N] [--connections N] [--receive N] [--send N]
-        [--comm NAME] ADDR          accepts connections; in each, receives, sends, waits for the client's end, closes
+        [--comm NAME] [--server-closes] ADDR
+                                    accepts connections; in each, receives, sends, waits for the client's end (not with
+                                    --server-closes), closes
   outcome KIND v4|v6|mapped [--to ADDR] [--listen ADDR] [--send N] [--receive N] [--user-timeout MS] [--after MS]
         KIND: ok, closed-by-us, closed-by-peer, reset-by-us, reset-by-peer, refused, timed-out, unreachable, cancelled,
         close-wait, fin-wait (both until told), no-local-port
