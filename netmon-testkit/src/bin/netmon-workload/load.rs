@@ -96,9 +96,10 @@ fn accept_all(
     }
 }
 
-fn deadline(arguments: &mut Arguments) -> Result<Instant> {
+/// How long, once the other process is there.
+fn seconds(arguments: &mut Arguments) -> Result<Duration> {
     let seconds: f64 = arguments.option("--seconds")?.unwrap_or(1.0);
-    Ok(Instant::now() + Duration::try_from_secs_f64(seconds)?)
+    Ok(Duration::try_from_secs_f64(seconds)?)
 }
 
 /// The last of the arguments: where the other process is.
@@ -112,7 +113,7 @@ fn place(mut arguments: Arguments) -> Result<Place> {
 pub(crate) fn storm(mut arguments: Arguments) -> Result<()> {
     let close: String = arguments.option("--close")?.unwrap_or_else(|| "reset".to_owned());
     let most = arguments.number("--connections", u64::MAX)?;
-    let until = deadline(&mut arguments)?;
+    let time = seconds(&mut arguments)?;
     let place = place(arguments)?;
     if !matches!(close.as_str(), "reset" | "fin") {
         return Err(format!("no way to close {close:?}").into());
@@ -126,6 +127,7 @@ pub(crate) fn storm(mut arguments: Arguments) -> Result<()> {
     let mut known = Truth { peer: Some(acceptor.address), ..truth(Event::Done, "client", Protocol::Tcp) };
     let mut pace = Pace { acceptor: &acceptor.channel, confirmed: 0 };
     let mut first_failure = Ok(());
+    let until = Instant::now() + time;
     while known.connections < most && Instant::now() < until {
         match TcpStream::connect(acceptor.address) {
             Ok(stream) => {
@@ -151,7 +153,7 @@ pub(crate) fn flood(mut arguments: Arguments) -> Result<()> {
     let size = arguments.number("--size", 100)?;
     let most = arguments.number("--datagrams", u64::MAX)?;
     let per_second: Option<u32> = arguments.option("--per-second")?;
-    let until = deadline(&mut arguments)?;
+    let time = seconds(&mut arguments)?;
     let place = place(arguments)?;
 
     let receiver = Helper::start_udp(place, |socket, channel| {
@@ -183,7 +185,7 @@ pub(crate) fn flood(mut arguments: Arguments) -> Result<()> {
     let payload = vec![0x6e; size as usize];
     let mut first_failure = Ok(());
     let start = Instant::now();
-    while known.datagrams_sent < most && Instant::now() < until {
+    while known.datagrams_sent < most && start.elapsed() < time {
         if let Some(per_second) = per_second {
             keep_to(start, known.datagrams_sent, per_second);
         }
@@ -212,7 +214,7 @@ fn keep_to(start: Instant, sent: u64, per_second: u32) {
 }
 
 pub(crate) fn bulk(mut arguments: Arguments) -> Result<()> {
-    let until = deadline(&mut arguments)?;
+    let time = seconds(&mut arguments)?;
     let receiver = Helper::start(place(arguments)?, |listener, _| {
         let stream = tcp::stream(OwnedFd::from(listener.accept()?.0))?;
         let mut known = with_socket(truth(Event::Done, "receiver", Protocol::Tcp), &stream);
@@ -225,6 +227,7 @@ pub(crate) fn bulk(mut arguments: Arguments) -> Result<()> {
     };
     let block = vec![0x6e; 1 << 16];
     let mut outcome = Ok(());
+    let until = Instant::now() + time;
     while outcome.is_ok() && Instant::now() < until {
         outcome = stream.write(&block).map(|sent| known.sent += sent as u64);
     }
