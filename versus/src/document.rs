@@ -173,7 +173,53 @@ const FIGURES: &[Figure] = &[
 ];
 
 /// Why netmon is not the best, where that is known.
-const REASONS: &[(Kind, &str, &str)] = &[];
+const REASONS: &[(Kind, &str, &str)] = &[
+    (Kind::Packets, "memory, MB", RESIDENT),
+    (Kind::Sockets, "memory, MB", RESIDENT),
+    (
+        Kind::Storm,
+        "memory, MB",
+        "netmond remembers each of these connections, both ends, for later questions, up to its memory limit; netmon-cli holds \
+         what it has not printed yet",
+    ),
+    (
+        Kind::Packets,
+        "CPU, % of a core",
+        "what takes less does not look at datagrams, or looks once a second; netmon's time is that of reading the socket's \
+         counters now and then",
+    ),
+    (
+        Kind::Bulk,
+        "CPU, % of a core",
+        "what takes less looks once a second, or sees only connections that end",
+    ),
+    (
+        Kind::Storm,
+        "CPU, % of a core",
+        "a record for each end of each connection is taken and kept; what takes less tells of few of them",
+    ),
+    (
+        Kind::Storm,
+        "speed of the traffic",
+        "several programs run for each connection, so that owner, outcome and bytes are known; what slows less does not follow \
+         connections, or only their end",
+    ),
+    (
+        Kind::Packets,
+        "CPU time of the traffic itself",
+        "two programs run for each datagram, one where it is sent and one where it is received, to know whose it is; what takes \
+         less does not look at datagrams",
+    ),
+    (
+        Kind::Sockets,
+        "CPU, % of a core",
+        "the counters of open connections are read now and then; what takes less looks at packets only, of which there are none",
+    ),
+];
+
+/// Where netmon's resident memory is.
+const RESIDENT: &str = "of netmond's resident memory some 10 MB are its program, which also holds TLS, HTTP and the API's \
+     document; 8 MB are one ring of 4 MB for the kernel's records, which libbpf maps twice in a row; 1 to 3 MB are its own";
 
 /// The whole page.
 pub(crate) fn document(lines: &[Line]) -> String {
@@ -228,10 +274,10 @@ const CLOSING: &str = "
 - **The traffic's own programs tell the truth**: `netmon-workload` notes, from its own system calls, which process had which
   socket and how many bytes the kernel took. Bytes of frames are the kernel's counters of the interface. A veth joins two
   namespaces; tools watch the near one. TCP leaves it in buffers of up to 64 KB, which capturing tools see as one packet each.
-- **A session**: a tool is started, gets time to be ready (3 s where it does not say so), sees the chosen workloads one after
+- **A session**: a tool is started, gets time to be ready (2.5 s where it does not say so), sees the chosen workloads one after
   the other, and is ended as by Ctrl-C. Tools that look once a second get more than a second after each of the short workloads.
-  Before the session, or in every other round after it, the loads run without any tool: that is what *speed* and *the traffic's
-  CPU* are compared with. The row *nothing* compares such runs with each other.
+  Before the session and after it the loads run without any tool: the mean of both is what *speed* and *the traffic's CPU* are
+  compared with. The row *nothing* compares such runs with each other.
 - **CPU** is user and system time of the tool and of all processes that it started, by /proc/PID/stat, which has steps of 10 ms.
   What a tool makes the kernel do on behalf of others (capturing, BPF programs) is not in it: it is in the traffic's own CPU
   time and speed. **Memory** is the highest resident size of the same processes, looked at 20 times a second.
@@ -395,7 +441,8 @@ fn tables_of(results: &Results<'_>) -> String {
     }
     if results.has(Kind::Storm) {
         text += "\n## Connect storm\n\n`./x versus storm`: one process connects and closes as fast as it can, another accepts. \
-                 *Told* is how many of the connections a tool tells of.\n\n";
+                 *Told* is how many of the connections a tool tells of; one that \
+                 sums up by addresses and ports tells only one where a port was used again.\n\n";
         let mut table = Table::new(&[
             "tool",
             "speed",

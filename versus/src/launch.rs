@@ -169,7 +169,7 @@ impl Running {
     fn warm_up(&mut self, ready: Option<&str>) -> Result<()> {
         let start = Instant::now();
         // Time to open its interface or to compile its programs, for those that do not say when they are ready.
-        let least = Duration::from_secs(if ready.is_some() { 0 } else { 3 });
+        let least = Duration::from_millis(if ready.is_some() { 0 } else { 2500 });
         loop {
             let told = self.told_so_far();
             let is_ready =

@@ -145,7 +145,7 @@ fn measure(options: &Options, programs: &Programs, folder: &Path, results: &Path
                     continue;
                 };
                 eprintln!("round {round} of {}: {}", options.rounds(), rival.name);
-                match session::watched(&setting, rival, &kinds, round % 2 == 1) {
+                match session::watched(&setting, rival, &kinds) {
                     Ok(came) => {
                         tool.note = came.note;
                         keep(came.measured)?;

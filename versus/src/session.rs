@@ -86,20 +86,24 @@ pub(crate) fn nothing(setting: &Setting<'_>, kinds: &[Kind]) -> Result<Vec<Measu
 }
 
 /// Runs the workloads while a tool watches. The error is why it did not start.
-pub(crate) fn watched(setting: &Setting<'_>, rival: &Rival, kinds: &[Kind], first: bool) -> Result<Came> {
-    // Alternately before and after, so that what changes over time falls on both.
-    let before = if first { unwatched(kinds, setting.size)? } else { Vec::new() };
+pub(crate) fn watched(setting: &Setting<'_>, rival: &Rival, kinds: &[Kind]) -> Result<Came> {
+    // Before and after, so that what changes over time falls on both.
+    let mut without = unwatched(kinds, setting.size)?;
     let mut came = with_tool(setting, rival, kinds)?;
-    let without = if first { before } else { unwatched(kinds, setting.size)? };
+    without.extend(unwatched(kinds, setting.size)?);
     for measured in &mut came.measured {
         let alone =
-            without.iter().find(|(kind, _)| measured.workload == Some(*kind)).map(|(_, outcome)| outcome);
-        let Some(alone) = alone else { continue };
+            without.iter().filter(|(kind, _)| measured.workload == Some(*kind)).map(|(_, outcome)| outcome);
+        let ratio = |with: Option<f64>, values: Vec<f64>| {
+            Some(with? * values.len() as f64 / values.iter().sum::<f64>()).filter(|ratio| ratio.is_finite())
+        };
         // At a fixed rate there is nothing to slow down.
         if measured.workload != Some(Kind::Packets) {
-            measured.speed = measured.per_second.zip(alone.speed).map(|(with, without)| with / without);
+            let speeds = alone.clone().filter_map(|outcome| outcome.speed).collect();
+            measured.speed = ratio(measured.per_second, speeds);
         }
-        measured.traffic_cpu = measured.traffic_cpu.zip(alone.cpu_each).map(|(with, without)| with / without);
+        let times = alone.filter_map(|outcome| outcome.cpu_each).collect();
+        measured.traffic_cpu = ratio(measured.traffic_cpu, times);
     }
     Ok(came)
 }

@@ -93,13 +93,13 @@ pub(crate) struct Size {
 
 impl Size {
     pub(crate) const FULL: Self = Self {
-        packets: Duration::from_millis(4000),
-        bulk: Duration::from_millis(1500),
-        storm: Duration::from_millis(1000),
-        unwatched_packets: Duration::from_millis(1500),
-        settle: Duration::from_millis(1200),
+        packets: Duration::from_millis(3000),
+        bulk: Duration::from_millis(1000),
+        storm: Duration::from_millis(800),
+        unwatched_packets: Duration::from_millis(1000),
+        settle: Duration::from_millis(1100),
         sockets: 100_000,
-        beside_sockets: Duration::from_millis(4000),
+        beside_sockets: Duration::from_millis(2500),
     };
     pub(crate) const QUICK: Self = Self {
         packets: Duration::from_millis(1500),

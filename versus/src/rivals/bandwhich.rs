@@ -22,7 +22,7 @@ pub(super) const RIVAL: Rival = Rival {
     list: None,
     unit: Some(Unit::Transport),
     tells_owners: true,
-    remark: "tells processes by name, without their numbers",
+    remark: "tells processes by name, without their numbers, so that workers of one name are all the same to it",
 };
 
 /// `connection: <1700000000> <veth0>:40000 => 10.77.0.2:20001 (tcp) up/down Bps: 1/2 process: "curl"`: with

@@ -55,7 +55,8 @@ pub(super) const TCPLIFE_TRACEPOINT: Rival = Rival {
         }
     },
     remark: "`tcplife-tracepoint.bt`: what bcc's tcplife does, as a script for bpftrace, which needs neither kernel headers nor \
-             kprobes; TCP only, all network namespaces",
+             kprobes; TCP only, all network namespaces; of what was accepted it knows who closed it, if the other side did \
+             so first, and else names whoever was running",
     ..TCPLIFE_BT
 };
 

@@ -23,7 +23,7 @@ pub(super) const DAEMON: Rival = Rival {
     },
     read,
     ask: Some(|place, kind| cli(place, &format!("--source unix:{} {}", socket(place), question(kind)))),
-    list: Some(|place, _| cli(place, &format!("--source unix:{} sockets {LISTED}", socket(place)))),
+    list: Some(|place, _| cli(place, &format!("--source unix:{} sockets -o jsonl", socket(place)))),
     unit: Some(Unit::Payload),
     tells_owners: true,
     remark: "asked by `netmon-cli connections` after each workload; sees all network namespaces, both ends of each connection here",
@@ -36,13 +36,11 @@ pub(super) const LIVE: Rival = Rival {
     launch: |place| cli(place, "--source live connections --watch -o jsonl"),
     read,
     ask: None,
-    list: Some(|place, _| cli(place, &format!("--source live sockets {LISTED}"))),
+    list: Some(|place, _| cli(place, "--source live sockets -o jsonl")),
     unit: Some(Unit::Payload),
     tells_owners: true,
     remark: "prints each change as it happens; sees all network namespaces",
 };
-
-const LISTED: &str = "-o jsonl --fields protocol,local,remote,pid";
 
 fn socket(place: &Place<'_>) -> String {
     place.folder.join("netmond.sock").display().to_string()
@@ -69,8 +67,6 @@ struct Line {
     remote: Option<Endpoint>,
     #[serde(default)]
     process: Option<Process>,
-    #[serde(default)]
-    pid: Option<u32>,
     #[serde(default)]
     payload_bytes: Option<Bytes>,
     #[serde(default)]
@@ -116,7 +112,7 @@ fn read(told: &Told) -> Report {
             },
             local_port: Some(local.port),
             remote: line.remote.map(|remote| SocketAddr::new(remote.address, remote.port)),
-            pid: line.process.as_ref().map(|process| process.pid).or(line.pid),
+            pid: line.process.as_ref().map(|process| process.pid),
             name: line.process.map(|process| process.comm),
             sent: line.payload_bytes.as_ref().map(|bytes| bytes.sent),
             received: line.payload_bytes.map(|bytes| bytes.received),
@@ -151,7 +147,7 @@ mod tests {
     #[test]
     fn rows_have_owners_and_bytes_and_the_last_line_what_was_lost() {
         let stdout = r#"{"type":"connection","protocol":"tcp","local":{"address":"10.77.0.1","port":40000},"remote":{"address":"10.77.0.2","port":20001},"process":{"pid":7,"comm":"shot-1"},"payload_bytes":{"sent":500,"received":1500}}
-{"type":"socket","protocol":"udp","local":{"address":"0.0.0.0","port":53},"pid":9}
+{"type":"socket","protocol":"udp","local":{"address":"0.0.0.0","port":53},"process":{"pid":9,"comm":"named"}}
 {"type":"end","coverage":{"lost_events":3}}
 "#;
         let report = read(&Told { stdout: stdout.to_owned(), ..Told::default() });
