@@ -58,7 +58,7 @@ pub enum Event {
 }
 
 /// What a socket speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they say it")]
 pub enum Protocol {
@@ -117,6 +117,8 @@ pub struct Truth {
     pub start_ns: u64,
     /// The time after the last; for [`Event::Done`] after close.
     pub end_ns: u64,
+    /// Nanoseconds of CPU that the process had taken by then; 0 where that was not read.
+    pub cpu_ns: u64,
 }
 
 impl Truth {

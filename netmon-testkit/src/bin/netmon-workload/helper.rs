@@ -1,19 +1,48 @@
 //! The other side of what a command does, as a process of its own with a channel to it.
 
 use std::{
+    fs::File,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::net::UnixStream,
+    path::PathBuf,
 };
 
 use netmon_testkit::PATIENCE;
-use nix::unistd::Pid;
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::Pid,
+};
 
 use crate::{
     Result,
     fork::{forked, wait_for},
     tcp, udp,
 };
+
+/// Where a helping process listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    /// A network namespace other than ours, by its file.
+    pub(crate) netns: Option<PathBuf>,
+}
+
+impl Place {
+    /// To be called in the helping process.
+    fn enter(&self) -> Result<()> {
+        if let Some(path) = &self.netns {
+            setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, netns: None }
+    }
+}
 
 /// A helping process, which has told its address.
 pub(crate) struct Helper {
@@ -25,11 +54,13 @@ pub(crate) struct Helper {
 impl Helper {
     /// Listens, in a process of its own, which then does `part`.
     pub(crate) fn start(
-        address: SocketAddr,
+        place: impl Into<Place>,
         part: impl FnOnce(TcpListener, &mut UnixStream) -> Result<()>,
     ) -> Result<Self> {
+        let place = place.into();
         Self::with(move |channel| {
-            let listener = tcp::listen(&address)?;
+            place.enter()?;
+            let listener = tcp::listen(&place.address)?;
             writeln!(channel, "{}", listener.local_addr()?)?;
             part(listener, channel)
         })
@@ -37,11 +68,13 @@ impl Helper {
 
     /// The same with a UDP socket.
     pub(crate) fn start_udp(
-        address: SocketAddr,
+        place: impl Into<Place>,
         part: impl FnOnce(UdpSocket, &mut UnixStream) -> Result<()>,
     ) -> Result<Self> {
+        let place = place.into();
         Self::with(move |channel| {
-            let socket = udp::bind(address)?;
+            place.enter()?;
+            let socket = udp::bind(place.address)?;
             writeln!(channel, "{}", socket.local_addr()?)?;
             part(socket, channel)
         })

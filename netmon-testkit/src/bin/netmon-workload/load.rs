@@ -4,7 +4,10 @@ use std::{
     env,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -28,7 +31,7 @@ use crate::{
     Result,
     arguments::Arguments,
     fork::{forked, wait_for},
-    helper::Helper,
+    helper::{Helper, Place},
     tcp,
     tell::{ended, errno, tell, truth, with_socket},
     wait_until_told,
@@ -93,21 +96,30 @@ fn accept_all(
     }
 }
 
-fn deadline(arguments: &mut Arguments) -> Result<(u64, Instant)> {
+/// How long, once the other process is there.
+fn seconds(arguments: &mut Arguments) -> Result<Duration> {
     let seconds: f64 = arguments.option("--seconds")?.unwrap_or(1.0);
-    Ok((arguments.number("--connections", u64::MAX)?, Instant::now() + Duration::try_from_secs_f64(seconds)?))
+    Ok(Duration::try_from_secs_f64(seconds)?)
+}
+
+/// The last of the arguments: where the other process is.
+fn place(mut arguments: Arguments) -> Result<Place> {
+    let netns = arguments.option("--netns")?;
+    let address = arguments.address()?;
+    arguments.end()?;
+    Ok(Place { address, netns })
 }
 
 pub(crate) fn storm(mut arguments: Arguments) -> Result<()> {
     let close: String = arguments.option("--close")?.unwrap_or_else(|| "reset".to_owned());
-    let (most, until) = deadline(&mut arguments)?;
-    let address: SocketAddr = arguments.address()?;
-    arguments.end()?;
+    let most = arguments.number("--connections", u64::MAX)?;
+    let time = seconds(&mut arguments)?;
+    let place = place(arguments)?;
     if !matches!(close.as_str(), "reset" | "fin") {
         return Err(format!("no way to close {close:?}").into());
     }
 
-    let acceptor = Helper::start(address, |listener, channel| {
+    let acceptor = Helper::start(place, |listener, channel| {
         let mut known = with_socket(truth(Event::Done, "acceptor", Protocol::Tcp), &listener);
         known.connections = accept_all(&listener, channel, drop)?;
         tell(&ended(known, &Ok(())))
@@ -115,6 +127,7 @@ pub(crate) fn storm(mut arguments: Arguments) -> Result<()> {
     let mut known = Truth { peer: Some(acceptor.address), ..truth(Event::Done, "client", Protocol::Tcp) };
     let mut pace = Pace { acceptor: &acceptor.channel, confirmed: 0 };
     let mut first_failure = Ok(());
+    let until = Instant::now() + time;
     while known.connections < most && Instant::now() < until {
         match TcpStream::connect(acceptor.address) {
             Ok(stream) => {
@@ -139,11 +152,11 @@ pub(crate) fn storm(mut arguments: Arguments) -> Result<()> {
 pub(crate) fn flood(mut arguments: Arguments) -> Result<()> {
     let size = arguments.number("--size", 100)?;
     let most = arguments.number("--datagrams", u64::MAX)?;
-    let (_, until) = deadline(&mut arguments)?;
-    let address: SocketAddr = arguments.address()?;
-    arguments.end()?;
+    let per_second: Option<u32> = arguments.option("--per-second")?;
+    let time = seconds(&mut arguments)?;
+    let place = place(arguments)?;
 
-    let receiver = Helper::start_udp(address, |socket, channel| {
+    let receiver = Helper::start_udp(place, |socket, channel| {
         let _ = setsockopt(&socket, RcvBufForce, &(64 << 20));
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;
         channel.set_nonblocking(true)?;
@@ -171,7 +184,11 @@ pub(crate) fn flood(mut arguments: Arguments) -> Result<()> {
     let mut known = with_socket(beginning, &socket);
     let payload = vec![0x6e; size as usize];
     let mut first_failure = Ok(());
-    while known.datagrams_sent < most && Instant::now() < until {
+    let start = Instant::now();
+    while known.datagrams_sent < most && start.elapsed() < time {
+        if let Some(per_second) = per_second {
+            keep_to(start, known.datagrams_sent, per_second);
+        }
         match socket.send(&payload) {
             Ok(length) => {
                 known.sent += length as u64;
@@ -184,6 +201,37 @@ pub(crate) fn flood(mut arguments: Arguments) -> Result<()> {
         }
     }
     tell(&ended(known, &first_failure))?;
+    receiver.end()
+}
+
+/// Waits until as many datagrams are due, in bursts of a millisecond.
+fn keep_to(start: Instant, sent: u64, per_second: u32) {
+    let due = Duration::from_secs_f64(sent as f64 / f64::from(per_second));
+    let early = due.saturating_sub(start.elapsed());
+    if early > Duration::from_millis(1) {
+        thread::sleep(early);
+    }
+}
+
+pub(crate) fn bulk(mut arguments: Arguments) -> Result<()> {
+    let time = seconds(&mut arguments)?;
+    let receiver = Helper::start(place(arguments)?, |listener, _| {
+        let stream = tcp::stream(OwnedFd::from(listener.accept()?.0))?;
+        let mut known = with_socket(truth(Event::Done, "receiver", Protocol::Tcp), &stream);
+        known.connections = 1;
+        let outcome = tcp::drain(&stream, &mut known);
+        tcp::finish(stream, known, &outcome)
+    })?;
+    let Ok((mut stream, mut known)) = tcp::open("sender", &receiver.address, tcp::Options::default())? else {
+        return Err("the receiver could not be reached".into());
+    };
+    let block = vec![0x6e; 1 << 16];
+    let mut outcome = Ok(());
+    let until = Instant::now() + time;
+    while outcome.is_ok() && Instant::now() < until {
+        outcome = stream.write(&block).map(|sent| known.sent += sent as u64);
+    }
+    tcp::finish(stream, known, &outcome)?;
     receiver.end()
 }
 
@@ -298,8 +346,9 @@ pub(crate) fn many(mut arguments: Arguments) -> Result<()> {
     while started < count || running > 0 {
         if started < count && running < parallel.max(1) {
             // Not waited for by its own handle: `wait` below takes whichever ends.
-            Command::new(&program).args(&words).stdin(Stdio::null()).spawn()?;
             started += 1;
+            let words = words.iter().map(|word| word.replace("{}", &started.to_string()));
+            Command::new(&program).args(words).stdin(Stdio::null()).spawn()?;
             running += 1;
             continue;
         }

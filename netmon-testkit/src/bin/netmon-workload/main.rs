@@ -35,7 +35,9 @@ connections (CLIENT: [--send N] [--receive N] [--comm NAME] [--thread NAME] [--b
   connect CLIENT ADDR               opens a connection, sends, receives, closes
   v4-mapped CLIENT IPV4             the same by an IPv6 socket to the mapped address
   serve [--model single|fork|inetd|activated|prefork:N|threads:N|handoff:N] [--connections N] [--receive N] [--send N]
-        [--comm NAME] ADDR          accepts connections; in each, receives, sends, waits for the client's end, closes
+        [--comm NAME] [--server-closes] ADDR
+                                    accepts connections; in each, receives, sends, waits for the client's end (not with
+                                    --server-closes), closes
   outcome KIND v4|v6|mapped [--to ADDR] [--listen ADDR] [--send N] [--receive N] [--user-timeout MS] [--after MS]
         KIND: ok, closed-by-us, closed-by-peer, reset-by-us, reset-by-peer, refused, timed-out, unreachable, cancelled,
         close-wait, fin-wait (both until told), no-local-port
@@ -60,13 +62,16 @@ datagrams
                                     the same, and sends one datagram; with --answer it waits for one, or for an error
   ping [--count N] [--size N] IP    echo requests by a ping socket
 
-many
-  storm [--seconds S] [--connections N] [--close reset|fin] ADDR
+many (--netns FILE: the other process listens in this network namespace)
+  storm [--seconds S] [--connections N] [--close reset|fin] [--netns FILE] ADDR
                                     connects and closes as fast as it can; another process accepts and closes
-  flood [--seconds S] [--datagrams N] [--size N] ADDR
-                                    sends as fast as it can; another process receives
+  flood [--seconds S] [--datagrams N] [--per-second N] [--size N] [--netns FILE] ADDR
+                                    sends as fast as it can or is told; another process receives
+  bulk [--seconds S] [--netns FILE] ADDR
+                                    sends over one connection as fast as it can; another process receives
   hold [--connections N] ADDR       opens connections between processes of its own, and keeps them until told
-  many N [--parallel P] -- COMMAND  runs a command that often, each in a process of its own
+  many N [--parallel P] -- COMMAND  runs a command that often, each in a process of its own; a {} in it is the process's
+                                    number
 
 until told: until a line, or the end, comes on stdin. NETMON_WORKLOAD_SECONDS: how long it may live (120).";
 
@@ -100,6 +105,7 @@ fn run(command: &str, arguments: Arguments) -> Result<()> {
         "ping" => udp::ping(arguments),
         "storm" => load::storm(arguments),
         "flood" => load::flood(arguments),
+        "bulk" => load::bulk(arguments),
         "hold" => load::hold(arguments),
         "many" => load::many(arguments),
         // What other commands run in a process of their own: the socket is its stdin.

@@ -62,8 +62,11 @@ impl Asked {
 }
 
 pub(crate) fn outcome(mut arguments: Arguments) -> Result<()> {
-    let exchange =
-        Exchange { send: arguments.number("--send", 1000)?, receive: arguments.number("--receive", 2000)? };
+    let exchange = Exchange {
+        send: arguments.number("--send", 1000)?,
+        receive: arguments.number("--receive", 2000)?,
+        server_closes: false,
+    };
     let mut asked = Asked {
         family: Family::V4,
         to: arguments.option("--to")?,
@@ -127,7 +130,7 @@ fn with_peer(asked: &Asked, kind: &str) -> Result<()> {
     let (exchange, peers_kind) = (asked.exchange, kind.to_owned());
     let listen = asked.listen.unwrap_or_else(|| SocketAddr::from((asked.family.loopback(), 0)));
     // The peer receives what we send.
-    let mirrored = Exchange { send: exchange.receive, receive: exchange.send };
+    let mirrored = Exchange { send: exchange.receive, receive: exchange.send, ..exchange };
     let peer = Helper::start(listen, move |listener, told| {
         let stream = tcp::stream(OwnedFd::from(listener.accept()?.0))?;
         let mut known = with_socket(truth(Event::Done, "peer", Protocol::Tcp), &stream);

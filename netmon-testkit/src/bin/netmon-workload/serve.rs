@@ -71,7 +71,10 @@ fn accept(listener: &TcpListener, role: &str) -> Result<TcpStream> {
 pub(crate) fn handle(stream: TcpStream, exchange: Exchange, role: &str) -> Result<()> {
     let mut known = with_socket(truth(Event::Done, role, Protocol::Tcp), &stream);
     known.connections = 1;
-    let outcome = exchange.by_server(&stream, &mut known).and_then(|()| tcp::drain(&stream, &mut known));
+    let mut outcome = exchange.by_server(&stream, &mut known);
+    if !exchange.server_closes {
+        outcome = outcome.and_then(|()| tcp::drain(&stream, &mut known));
+    }
     tcp::finish(stream, known, &outcome)
 }
 

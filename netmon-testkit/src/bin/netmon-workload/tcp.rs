@@ -31,16 +31,25 @@ use crate::{
 pub(crate) struct Exchange {
     pub(crate) send: u64,
     pub(crate) receive: u64,
+    /// The server closes when it has sent all, and does not wait for the client's end.
+    pub(crate) server_closes: bool,
 }
 
 impl Exchange {
     pub(crate) fn of(arguments: &mut Arguments) -> Result<Self> {
-        Ok(Self { send: arguments.number("--send", 0)?, receive: arguments.number("--receive", 0)? })
+        Ok(Self {
+            send: arguments.number("--send", 0)?,
+            receive: arguments.number("--receive", 0)?,
+            server_closes: arguments.flag("--server-closes"),
+        })
     }
 
     /// As words, for another process of this program.
-    pub(crate) fn words(self) -> [String; 4] {
-        ["--send".into(), self.send.to_string(), "--receive".into(), self.receive.to_string()]
+    pub(crate) fn words(self) -> Vec<String> {
+        let mut words =
+            vec!["--send".into(), self.send.to_string(), "--receive".into(), self.receive.to_string()];
+        words.extend(self.server_closes.then(|| "--server-closes".into()));
+        words
     }
 
     /// Sends, then receives.

@@ -109,6 +109,9 @@ pub(crate) fn ended(mut truth: Truth, outcome: &io::Result<()>) -> Truth {
         truth.error = Some(format!("{:?}", Errno::from_raw(truth.errno)));
     }
     truth.end_ns = now_ns();
+    let time =
+        clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or_else(|_| Duration::default(), Duration::from);
+    truth.cpu_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     truth
 }
 
