@@ -7,16 +7,16 @@ mod common;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
     time::Instant,
 };
 
 use clap::Parser;
-use common::{BenchResult, Sample, Table};
+use common::{
+    BenchResult, Sample, Table,
+    netmond::{Daemon, built},
+};
 use netmon_core::{ConnectionsRequest, Control, Monitor, SummaryRequest, source::remote::RemoteSource};
-use netmon_testkit::Netns;
 
 /// What a question to a running netmond takes, and what netmond takes while nobody asks.
 #[derive(Parser)]
@@ -75,50 +75,4 @@ fn ask(options: &Options, daemon: &Daemon) -> BenchResult {
     })?;
     print!("{table}");
     Ok(())
-}
-
-/// A program of the same build.
-fn built(name: &str) -> BenchResult<PathBuf> {
-    let own = std::env::current_exe()?;
-    let path = own.ancestors().nth(2).unwrap_or(Path::new(".")).join(name);
-    if !path.exists() {
-        return Err(format!("{} is missing: cargo build --release", path.display()).into());
-    }
-    Ok(path)
-}
-
-struct Daemon {
-    process: Child,
-    socket: PathBuf,
-    _netns: Netns,
-}
-
-impl Daemon {
-    /// In a network namespace of its own, whose sockets all belong to processes.
-    fn start(socket: &Path) -> BenchResult<Self> {
-        let netns = Netns::create();
-        let mut command = netns.command(built("netmond")?);
-        let mut process = command.arg("--socket").arg(socket).stderr(Stdio::piped()).spawn()?;
-        let log = process.stderr.take().ok_or("netmond has no log")?;
-        let daemon = Self { process, socket: socket.to_owned(), _netns: netns };
-        for line in BufReader::new(log).lines() {
-            if line?.contains("ready") {
-                return Ok(daemon);
-            }
-        }
-        Err("netmond ended before it was ready".into())
-    }
-
-    fn resident_bytes(&self) -> BenchResult<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

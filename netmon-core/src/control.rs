@@ -55,6 +55,8 @@ pub struct Progress {
     pub elapsed: Duration,
     /// Time that will have been observed.
     pub window: Duration,
+    /// How many characters a language model has written of its answer. `None` while none was asked.
+    pub written: Option<u64>,
 }
 
 /// What a caller says to a running measurement and hears of it. The default says and hears nothing.
@@ -69,10 +71,20 @@ pub struct Control<'a> {
 
 impl Control<'_> {
     pub(crate) fn report(&self, elapsed: Duration, window: Duration) {
+        self.tell(elapsed, window, None);
+    }
+
+    /// The same while a model writes.
+    #[cfg(feature = "ai")]
+    pub(crate) fn report_written(&self, elapsed: Duration, window: Duration, written: u64) {
+        self.tell(elapsed, window, Some(written));
+    }
+
+    fn tell(&self, elapsed: Duration, window: Duration, written: Option<u64>) {
         let Some(progress) = self.progress else { return };
         // Nobody wants to read of microseconds, but the end is the window exactly.
         let whole_ms = Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        progress(Progress { elapsed: if elapsed >= window { window } else { whole_ms }, window });
+        progress(Progress { elapsed: if elapsed >= window { window } else { whole_ms }, window, written });
     }
 
     /// Sleeps for what is left of a window of which some has passed, reporting progress. False when cancelled.

@@ -645,6 +645,51 @@ fn dropped_packets_are_one_finding_with_the_gravest_reason_first() {
 }
 
 #[test]
+fn what_a_counter_tells_too_is_one_finding_with_its_owners() {
+    let app = process(7, "app");
+    let drops = |reason: &str, protocol: Protocol| {
+        let of = |netns: u32, packets: u64| {
+            let mut fact = dropped(reason, Some(&app), packets);
+            (fact.protocol, fact.netns) = (Some(protocol), netns);
+            fact
+        };
+        [of(0, 5_000), of(9, 400)].to_vec()
+    };
+    let host = |reason: &str, protocol: Protocol, lost: fn(&mut ProtocolSnapshot)| {
+        Host { drops: Some(drops(reason, protocol)), ..Host::default() }.later(lost).diagnose()
+    };
+    let others = |diagnosis: &Diagnosis| number(diagnosis, Rule::PacketDrops, "packets_per_second") * 300.0;
+    for (reason, protocol, rule, lost) in [
+        ("SOCKET_RCVBUFF", Protocol::Udp, Rule::UdpBufferOverflow, {
+            |read: &mut ProtocolSnapshot| read.udp.receive_buffer_errors = Some(5_000)
+        } as fn(&mut ProtocolSnapshot)),
+        ("TCP_LISTEN_OVERFLOW", Protocol::Tcp, Rule::ListenOverflow, |read| {
+            read.tcp.listen_overflows = Some(5_000);
+        }),
+        ("TCP_REQQFULLDROP", Protocol::Tcp, Rule::SynQueueOverflow, |read| {
+            read.tcp.request_queue_drops = Some(5_000);
+        }),
+    ] {
+        let diagnosis = host(reason, protocol, lost);
+        let mut found = rules(&diagnosis);
+        found.sort_by_key(|found| *found != rule);
+        assert_eq!(found, [rule, Rule::PacketDrops], "{diagnosis}");
+        // Of another namespace, which has counters of its own.
+        assert!((others(&diagnosis) - 400.0).abs() < 1e-6, "{diagnosis}");
+        let examples = &diagnosis.finding(rule).unwrap().evidence.examples;
+        if rule != Rule::SynQueueOverflow {
+            let lost = format!("{} packets 5,000", reason.to_lowercase().replace('_', " "));
+            assert_eq!(examples[0].to_string(), format!("app (pid 7) at port 53 eth0 incoming: {lost}"));
+        }
+
+        // Where the counter says nothing, all of them are told of.
+        let diagnosis = host(reason, protocol, |_| {});
+        assert_eq!(rules(&diagnosis), [Rule::PacketDrops], "{diagnosis}");
+        assert!((others(&diagnosis) - 5_400.0).abs() < 1e-6, "{diagnosis}");
+    }
+}
+
+#[test]
 fn drops_are_not_judged_where_nothing_tells_why_or_which_were_asked_for() {
     let reason = |host: Host, request: &DiagnoseRequest| {
         let checked = host.ask(request).checked;

@@ -405,14 +405,24 @@ fn a_limit_of_time_wait_that_is_passed_is_a_limit() {
 fn datagrams_that_nobody_reads_overflow_their_socket() {
     Netns::create().enter(|| {
         let socket = UdpSocket::bind(local(9_999)).unwrap();
-        let diagnosis = diagnose(&all(), || {
-            let sender = UdpSocket::bind(local(0)).unwrap();
-            for _ in 0..2_000 {
-                sender.send_to(&[0; 1_000], local(9_999)).unwrap();
-            }
-        });
+        let source = Arc::new(LiveSource::open().unwrap());
+        let _observation = (source.observe().unwrap(), source.observe_drops().unwrap());
+        let sender = UdpSocket::bind(local(0)).unwrap();
+        for _ in 0..2_000 {
+            sender.send_to(&[0; 1_000], local(9_999)).unwrap();
+        }
+        let diagnosis = Monitor::shared(source).diagnose(&all(), &Control::default()).unwrap();
         let finding = found(&diagnosis, Rule::UdpBufferOverflow);
-        assert!(number(finding, "receive_buffer_errors") > 1_000.0, "{finding:?}");
+        let lost = number(finding, "receive_buffer_errors");
+        assert!(lost > 1_000.0, "{finding:?}");
+        let example = &finding.evidence.examples[0];
+        is_own(example);
+        assert_eq!(example.local_port, Some(9_999));
+        assert_eq!(example_number(example, "socket_rcvbuff_packets"), lost);
+        // The same packets are no second finding.
+        let again = diagnosis.finding(Rule::PacketDrops).map(|drops| &drops.evidence);
+        let again = again.into_iter().flat_map(|drops| &drops.examples);
+        assert!(again.into_iter().all(|other| other.local_port != Some(9_999)), "{diagnosis}");
         drop(socket);
     });
 }
@@ -474,6 +484,32 @@ fn a_public_address_that_is_connected_to_regularly_is_a_beacon() {
         is_own(example);
         assert_eq!(example.destination.unwrap().to_string(), "198.51.100.7:443");
         assert!((example_number(example, "interval") - 0.6).abs() < 0.1, "{example:?}");
+    });
+}
+
+#[tag(root)]
+#[test]
+fn packets_that_a_tunnel_cannot_send_are_errors_of_its_interface() {
+    let netns = Netns::create();
+    // Nothing leads to its other end.
+    netns.ip(&[
+        "link add tunnel0 type vxlan id 7 remote 198.51.100.9 dstport 4789",
+        "addr add 10.88.0.1/24 dev tunnel0",
+        "link set tunnel0 up",
+        "neigh add 10.88.0.2 lladdr 02:00:00:00:00:02 dev tunnel0",
+    ]);
+    netns.enter(|| {
+        let diagnosis = diagnose(&all(), || {
+            let sender = UdpSocket::bind("10.88.0.1:0").unwrap();
+            for _ in 0..50 {
+                sender.send_to(b"lost", "10.88.0.2:9").unwrap();
+            }
+        });
+        let finding = found(&diagnosis, Rule::InterfaceErrors);
+        assert!(number(finding, "errors") >= 50.0, "{finding:?}");
+        let example = &finding.evidence.examples[0];
+        assert_eq!(example.interface.as_ref().unwrap(), &"tunnel0");
+        assert!(example.to_string().starts_with("tunnel0 outgoing: errors "), "{example}");
     });
 }
 
@@ -618,6 +654,26 @@ fn without_privilege_the_missing_hooks_and_what_cannot_be_judged_are_told() {
 
 #[tag(root)]
 #[test]
+fn connections_that_a_small_memory_forgot_are_told() {
+    Netns::create().enter(|| {
+        let source = Arc::new(LiveSource::open().unwrap().with_memory_limit(64 << 10));
+        let _observation = source.observe().unwrap();
+        let (listener, _held) = connections(0);
+        for _ in 0..1_500 {
+            drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            drop(listener.accept().unwrap());
+        }
+        thread::sleep(Duration::from_millis(100));
+        let diagnosis = Monitor::shared(source).diagnose(&all(), &Control::default()).unwrap();
+        let finding = found(&diagnosis, Rule::LostEvents);
+        assert!(number(finding, "forgotten_connections") >= 100.0, "{finding:?}");
+        assert_eq!(number(finding, "lost_events"), 0.0);
+    });
+}
+
+/// Every rule is judged here, and none finds a fault.
+#[tag(root)]
+#[test]
 fn a_busy_server_and_its_clients_are_no_finding() {
     Netns::create().enter(|| {
         let listener = TcpListener::bind(local(8_081)).unwrap();
@@ -637,13 +693,24 @@ fn a_busy_server_and_its_clients_are_no_finding() {
                 }
             });
         };
-        let diagnosis = diagnose(&here(), serve);
+        let source = Arc::new(LiveSource::open().unwrap());
+        let _observation = (source.observe().unwrap(), source.observe_drops().unwrap());
+        // What went before, for long enough, is what it is compared with.
+        for _ in 0..3 {
+            serve();
+        }
+        let began = Instant::now();
+        serve();
+        thread::sleep(Duration::from_millis(100));
+        let monitor = Monitor::shared(source);
+        let mut request = here();
+        request.since = Some(began.elapsed());
+        let diagnosis = monitor.diagnose(&request, &Control::default()).unwrap();
         assert_eq!(diagnosis.findings, [], "{diagnosis}");
         assert!(diagnosis.to_string().starts_with("Nothing found in "), "{diagnosis}");
 
-        // The same, of the namespace's counters; connections are those of the whole host now.
-        let diagnosis = diagnose(&all(), || connections(50));
-        for rule in [
+        // Counters are the namespace's; connections without a filter would be those of the whole host.
+        const OF_COUNTERS: [Rule; 7] = [
             Rule::ListenOverflow,
             Rule::SynQueueOverflow,
             Rule::Retransmits,
@@ -651,8 +718,15 @@ fn a_busy_server_and_its_clients_are_no_finding() {
             Rule::UdpBufferOverflow,
             Rule::InterfaceErrors,
             Rule::InterfaceDrops,
-        ] {
-            let checked = diagnosis.checked.iter().find(|checked| checked.rule == rule).unwrap();
+        ];
+        let of_counters = monitor.diagnose(&all(), &Control::default()).unwrap();
+        let of_counters =
+            of_counters.checked.into_iter().filter(|checked| OF_COUNTERS.contains(&checked.rule));
+        let of_connections =
+            diagnosis.checked.into_iter().filter(|checked| !OF_COUNTERS.contains(&checked.rule));
+        let judged: Vec<_> = of_counters.chain(of_connections).collect();
+        assert_eq!(judged.len(), 21);
+        for checked in judged {
             assert_eq!(checked.outcome, CheckOutcome::Nothing, "{checked:?}");
         }
     });

@@ -235,11 +235,15 @@ async fn tell(
         told = Some(progress.elapsed);
         let notification = ProgressNotificationParam::new(token.clone(), progress.elapsed.as_secs_f64())
             .with_total(progress.window.as_secs_f64())
-            .with_message(format!(
-                "measured {} of {}",
-                units::seconds(progress.elapsed),
-                units::seconds(progress.window)
-            ));
+            .with_message(match progress.written {
+                None => format!(
+                    "measured {} of {}",
+                    units::seconds(progress.elapsed),
+                    units::seconds(progress.window)
+                ),
+                Some(0) => "the model was asked".to_owned(),
+                Some(written) => format!("the model has written {}", units::counted(written, "character")),
+            });
         tokio::select! {
             told = context.peer.notify_progress(notification) => if told.is_err() { return },
             // Then rmcp sends no more of them, and would never say so.

@@ -6,6 +6,8 @@
     reason = "a benchmark is a program that prints its result"
 )]
 
+pub(crate) mod netmond;
+
 use std::{error::Error, fmt, process::ExitCode};
 
 pub(crate) type BenchResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -193,6 +193,62 @@ const sent = (entry) => entry.body.messages.filter((message) => message.role !==
   tell("without a model nothing is sent, whatever else is set", problems, took);
 }
 
+// ---- The same by MCP ----
+
+// Calls `ai_insights`, and hears of its progress; `meanwhile` may send more.
+const called = (args, { environment = model(url), meanwhile } = {}) =>
+  new Promise((resolve) => {
+    const begin = performance.now();
+    const env = { PATH: process.env.PATH, NETMON_SOURCE: process.env.NETMON_SOURCE, ...environment };
+    const child = spawn(process.env.NETMON_MCP, [], { env, stdio: ["pipe", "pipe", "pipe"] });
+    const send = (message) => child.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`);
+    let stdout = "";
+    let stderr = "";
+    child.stdout.on("data", (data) => {
+      stdout += data;
+      // The last call, or the cancelled one, is followed by a ping in any case.
+      if (stdout.includes('"id":2,') && !meanwhile) child.stdin.end();
+    });
+    child.stderr.on("data", (data) => (stderr += data));
+    child.on("close", (status) => {
+      const messages = stdout.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+      const problems = [];
+      if (status !== 0) problems.push(`exit status ${status}: ${stderr.slice(0, 300)}`);
+      if ((stdout + stderr).includes(key)) problems.push("the key is shown");
+      const steps = messages.filter((message) => message.method === "notifications/progress").map((message) => message.params);
+      if (steps.some((step, index) => index > 0 && step.progress <= steps[index - 1].progress)) problems.push("progress does not rise");
+      const result = messages.find((message) => message.id === 2)?.result;
+      if (result?.isError) problems.push(`isError: ${result.content[0].text.slice(0, 300)}`);
+      resolve({ messages, result, answer: result?.structuredContent ?? {}, steps, problems, took: performance.now() - begin });
+    });
+    const client = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "check", version: "1" } };
+    send({ id: 1, method: "initialize", params: client });
+    send({ method: "notifications/initialized" });
+    send({ id: 2, method: "tools/call", params: { name: "ai_insights", arguments: args, _meta: { progressToken: 1 } } });
+    meanwhile?.(send, child);
+  });
+
+{
+  mock.clearRequests();
+  const summary = "Process 'curl' made 5 attempts to db-1.corp.example";
+  const { result, answer, problems, took } = await called({ query: question, since: "1h", summary_text: summary });
+  const [entry] = mock.getRequests();
+  if (mock.getRequests().length !== 1) problems.push(`${mock.getRequests().length} requests were sent`);
+  const text = entry ? sent(entry) : "";
+  for (const [secret, field] of secrets) {
+    if (contains(text, secret)) problems.push(`${field} ${JSON.stringify(secret)} was sent: ${text.slice(0, 200)}`);
+  }
+  if (answer.insights !== words) problems.push(`insights: ${answer.insights}; ${answer.ai_error}`);
+  if (!result?.content[0].text.startsWith(words)) problems.push(`text: ${result?.content[0].text.slice(0, 200)}`);
+  tell("ai_insights: the model's words; none of the names and addresses left", problems, took);
+
+  mock.clearRequests();
+  const alone = await called({}, { environment: { OPENAI_API_KEY: key, OPENAI_BASE_URL: url } });
+  if (!(alone.answer.findings?.length > 0)) alone.problems.push("there are no findings");
+  if (mock.getRequests().length > 0) alone.problems.push("something was sent");
+  tell("ai_insights without a model: findings, and nothing is sent", alone.problems, alone.took);
+}
+
 // ---- Servers that fail, by aimock ----
 
 const chaos = async (config, body) => {
@@ -220,6 +276,34 @@ await chaos({ dropRate: 1 }, async () => {
 });
 await chaos({ disconnectRate: 1 }, () => fails("disconnect", url, /./));
 await chaos({ malformedRate: 1 }, () => fails("malformed JSON", url, /cannot be read/));
+for (const [name, config, expected] of [
+  ["429", { rateLimitRate: 1 }, /^it answered 429/],
+  ["500", { dropRate: 1 }, /^it answered 500/],
+  ["a disconnect", { disconnectRate: 1 }, /./],
+  ["malformed JSON", { malformedRate: 1 }, /cannot be read/],
+]) {
+  await chaos(config, async () => {
+    const { answer, problems, took } = await called({});
+    if (!(answer.findings?.length > 0)) problems.push("there are no findings");
+    if (!expected.test(answer.ai_error ?? "")) problems.push(`ai_error: ${answer.ai_error}, not ${expected}`);
+    tell(`ai_insights with ${name}: findings, and why`, problems, took);
+  });
+}
+await chaos({ latencyMs: 30_000 }, async () => {
+  const { messages, problems, took } = await called({}, {
+    meanwhile: (send, child) => setTimeout(() => {
+      send({ method: "notifications/cancelled", params: { requestId: 2 } });
+      send({ id: 3, method: "ping" });
+      setTimeout(() => child.stdin.end(), 1000);
+    }, 2000),
+  });
+  const pong = messages.findIndex((message) => message.id === 3);
+  if (pong < 0 || messages.some((message, index) => message.id === 2 || index > pong)) {
+    problems.push(`after the cancellation came ${JSON.stringify(messages.slice(-2)).slice(0, 300)}`);
+  }
+  within(problems, took, seconds(3), seconds(3) + SLACK);
+  tell("ai_insights that is cancelled says nothing more", problems, took);
+});
 await chaos({ latencyMs: 5000 }, () => answers("5 s before the first byte", url, { least: seconds(5), most: seconds(5) }));
 await chaos({ latencyMs: 30_000 }, () =>
   fails("30 s before the first byte", url, /^nothing came within 20 s$/, { least: seconds(20), most: seconds(20) }),
@@ -227,6 +311,13 @@ await chaos({ latencyMs: 30_000 }, () =>
 mock.clearFixtures();
 mock.on({ userMessage: "" }, { content: words }, { streamingProfile: { ttft: 1000, tps: 2 }, chunkSize: 8 });
 await answers("a stream at two words a second", url, { least: seconds(2), most: seconds(8) });
+{
+  const { answer, steps, problems, took } = await called({});
+  if (answer.insights !== words) problems.push(`insights: ${answer.insights}; ${answer.ai_error}`);
+  const written = new Set(steps.map((step) => step.message.match(/^the model has written (\d+) characters$/)?.[1]));
+  if (written.size < 3) problems.push(`steps: ${steps.map((step) => step.message).join("; ")}`);
+  tell("ai_insights tells while a model writes how much it wrote", problems, took);
+}
 mock.clearFixtures();
 mock.on({ userMessage: "" }, { content: words.repeat(20) }, { truncateAfterChunks: 5, chunkSize: 8 });
 await fails("a stream that is cut", url, /broke off|disconnected/);

@@ -3,7 +3,11 @@
 use std::{
     io::{BufRead as _, BufReader, Read, Take},
     net::IpAddr,
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -112,7 +116,9 @@ impl Model {
             payload: payload.to_string(),
             until: begin + total,
             cancel: control.cancel.clone(),
+            written: Arc::default(),
         };
+        let written = Arc::clone(&attempt.written);
         // A blocked read cannot be ended from outside, so it is left to its own limits when the caller goes.
         let thread = thread::Builder::new().name("netmon-model".to_owned());
         if let Err(error) = thread.spawn(move || drop(sender.send(attempt.run()))) {
@@ -125,7 +131,8 @@ impl Model {
             }
             if told.elapsed() >= STEP {
                 told = Instant::now();
-                control.report(begin.elapsed().min(total), total);
+                let written = written.load(Ordering::Relaxed);
+                control.report_written(begin.elapsed().min(total), total, written);
             }
             match receiver.recv_timeout(Duration::from_millis(50)) {
                 Ok(Ok(words)) => return Ok(Ok(self.without_key(&words))),
@@ -152,6 +159,8 @@ struct Attempt {
     payload: String,
     until: Instant,
     cancel: Cancel,
+    /// How many characters came so far.
+    written: Arc<AtomicU64>,
 }
 
 impl Attempt {
@@ -269,7 +278,9 @@ impl Attempt {
                     return Err(format!("it said: {}", self.complaint(&error)));
                 }
                 let is_last = part.choices.first().is_some_and(Choice::is_last);
-                words += part.into_words().as_deref().unwrap_or_default();
+                let more = part.into_words().unwrap_or_default();
+                self.written.fetch_add(more.chars().count() as u64, Ordering::Relaxed);
+                words += &more;
                 if is_last || words.len() > CleanProse::MAX_CHARS {
                     return Ok(words);
                 }

@@ -30,6 +30,10 @@ pub fn program_at(path: impl AsRef<std::ffi::OsStr>) -> Command {
     for variable in ["NETMON_SOURCE", "NETMON_MCP_TOKEN_FILE", "MCP_TRANSPORT", "MCP_PORT", "RUST_LOG"] {
         command.env_remove(variable);
     }
+    // Nobody else's model is asked.
+    for variable in ["NETMON_AI_MODEL", "NETMON_AI_BASE_URL", "OPENAI_BASE_URL", "NETMON_AI_REDACTION"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -153,8 +157,14 @@ impl Client {
     }
 
     pub fn send(&mut self, message: &Value) {
+        self.send_line(message.to_string().as_bytes());
+    }
+
+    /// Sends what need not be a message.
+    pub fn send_line(&mut self, line: &[u8]) {
         let requests = self.requests.as_mut().expect("stdin is open");
-        requests.write_all(format!("{message}\n").as_bytes()).unwrap();
+        requests.write_all(line).unwrap();
+        requests.write_all(b"\n").unwrap();
         requests.flush().unwrap();
     }
 

@@ -2,18 +2,51 @@
 //!
 //! Healthy hosts drop packets all the time: duplicates, frames for others, what strangers try. So only reasons in [`CAUSES`]
 //! are judged, each on its own: those that mean damage from few packets on, those that may mean it where a process of this
-//! host owns the packets, and the others where they are many.
+//! host owns the packets, and the others where they are many. What a counter of the namespace tells too is one finding, of
+//! the rule about that counter.
 
 use super::{
     Draft, Example, Number, Rule, Severity, Unit, Verdict,
-    facts::{Drops, Facts},
-    number_of,
+    facts::{Drops, Facts, owner_of},
+    limits, listeners, number_of,
     thresholds::{DROPPED_PER_SECOND, LEAST_DROPPED, LEAST_STRAY, STRAY_PER_SECOND},
 };
-use crate::{fact::DropFact, monitor::patterns::Owner, view::units};
+use crate::{
+    clean::CleanText,
+    fact::{DropFact, Protocol},
+    view::units,
+};
 
 pub(super) fn judge(facts: &Facts) -> Vec<(Rule, Verdict)> {
     vec![(Rule::PacketDrops, judge_drops(facts))]
+}
+
+/// Dropped packets that the namespace counts by itself, for another rule.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    pub(super) reason: &'static str,
+    protocol: Protocol,
+}
+
+pub(super) const UNREAD_DATAGRAMS: Counted = Counted { reason: "SOCKET_RCVBUFF", protocol: Protocol::Udp };
+pub(super) const LISTENER_FULL: Counted = Counted { reason: "TCP_LISTEN_OVERFLOW", protocol: Protocol::Tcp };
+const HANDSHAKES_FULL: Counted = Counted { reason: "TCP_REQQFULLDROP", protocol: Protocol::Tcp };
+
+impl Counted {
+    /// Whether the namespace that was asked has counted them.
+    fn has(self, row: &DropFact, facts: &Facts) -> bool {
+        let Ok(counters) = facts.counters() else { return false };
+        let reason = row.reason.as_ref().map(CleanText::as_str);
+        (reason, row.protocol, row.netns) == (Some(self.reason), Some(self.protocol), counters.to.netns)
+    }
+}
+
+/// Whose they are, with the most first; none where that was not observed.
+pub(super) fn examples_of(facts: &Facts, counted: Counted) -> Vec<Example> {
+    let Ok(drops) = facts.drops() else { return Vec::new() };
+    let mut rows: Vec<&DropFact> = drops.rows.iter().filter(|row| counted.has(row, facts)).collect();
+    sort(&mut rows);
+    rows.into_iter().map(|row| example(row, counted.reason)).collect()
 }
 
 /// What dropped packets of a reason mean.
@@ -178,34 +211,46 @@ impl<'a> Dropped<'a> {
 }
 
 impl Fault<'_> {
-    fn count(&self, packets: u64) -> Number {
-        Number::count(&format!("{}_packets", self.reason.to_ascii_lowercase()), packets)
-    }
-
     fn examples(&self) -> impl Iterator<Item = Example> {
-        self.rows.iter().map(|row| Example {
-            process: row.process.as_ref().map(|process| Owner {
-                comm: process.comm.clone(),
-                pid: Some(process.pid),
-                processes: 1,
-            }),
-            local_port: row.local_port,
-            interface: row.interface_name.clone(),
-            direction: Some(row.direction),
-            numbers: vec![self.count(row.counts.packets)],
-            ..Example::default()
-        })
+        self.rows.iter().map(|row| example(row, self.reason))
     }
+}
+
+fn example(row: &DropFact, reason: &str) -> Example {
+    Example {
+        process: row.process.as_deref().map(owner_of),
+        local_port: row.local_port,
+        interface: row.interface_name.clone(),
+        direction: Some(row.direction),
+        numbers: vec![count(reason, row.counts.packets)],
+        ..Example::default()
+    }
+}
+
+fn count(reason: &str, packets: u64) -> Number {
+    Number::count(&format!("{}_packets", reason.to_ascii_lowercase()), packets)
+}
+
+fn sort(rows: &mut [&DropFact]) {
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.counts.packets), row.local_port));
 }
 
 fn packets_of(rows: &[&DropFact]) -> u64 {
     rows.iter().fold(0, |sum, row| sum.saturating_add(row.counts.packets))
 }
 
-/// The faults, the gravest first.
-fn faults(drops: &Drops) -> Vec<Fault<'_>> {
+/// The faults, the gravest first, without those that are findings of other rules.
+fn faults<'a>(drops: &'a Drops, facts: &Facts) -> Vec<Fault<'a>> {
+    let elsewhere = [
+        (UNREAD_DATAGRAMS, matches!(limits::overflow(facts), Ok(Some(_)))),
+        (LISTENER_FULL, listeners::loses_connections(facts)),
+        (HANDSHAKES_FULL, listeners::loses_handshakes(facts)),
+    ];
     let mut by_reason: Vec<Dropped<'_>> = Vec::new();
     for row in &drops.rows {
+        if elsewhere.iter().any(|(counted, is_found)| *is_found && counted.has(row, facts)) {
+            continue;
+        }
         let Some((reason, cause)) = cause_of(row) else { continue };
         match by_reason.iter_mut().find(|known| known.reason == reason) {
             Some(known) => known.rows.push(row),
@@ -216,7 +261,7 @@ fn faults(drops: &Drops) -> Vec<Fault<'_>> {
     let mut faults: Vec<_> = by_reason.into_iter().filter_map(|dropped| dropped.fault(seconds)).collect();
     faults.sort_by_key(|fault| (fault.severity, std::cmp::Reverse(fault.packets), fault.reason));
     for fault in &mut faults {
-        fault.rows.sort_by_key(|row| (std::cmp::Reverse(row.counts.packets), row.local_port));
+        sort(&mut fault.rows);
     }
     faults
 }
@@ -230,17 +275,17 @@ fn judge_drops(facts: &Facts) -> Verdict {
     if all >= LEAST_DROPPED && drops.rows.iter().all(|row| row.reason.is_none()) {
         return Verdict::NotJudged("the kernel did not say why it dropped packets".to_owned());
     }
-    let faults = faults(drops);
+    let faults = faults(drops, facts);
     let Some(worst) = faults.first() else { return Verdict::Nothing };
     let per_second = worst.packets as f64 / drops.seconds().max(0.001);
     let mut numbers: Vec<Number> = faults
         .iter()
-        .map(|fault| fault.count(fault.packets).at_least(limits(fault.severity).0 as f64))
+        .map(|fault| count(fault.reason, fault.packets).at_least(least(fault.severity).0 as f64))
         .collect();
     // Of the one that the title is about.
     numbers.insert(
         1,
-        Number::new("packets_per_second", per_second, Unit::PerSecond).at_least(limits(worst.severity).1),
+        Number::new("packets_per_second", per_second, Unit::PerSecond).at_least(least(worst.severity).1),
     );
     let others = faults.len() - 1;
     let more = match others {
@@ -267,7 +312,7 @@ fn judge_drops(facts: &Facts) -> Verdict {
 }
 
 /// How many packets, and how many a second, make a finding of this severity.
-fn limits(severity: Severity) -> (u64, f64) {
+fn least(severity: Severity) -> (u64, f64) {
     match severity {
         Severity::Critical | Severity::Warning => (LEAST_DROPPED, DROPPED_PER_SECOND),
         Severity::Info => (LEAST_STRAY, STRAY_PER_SECOND),

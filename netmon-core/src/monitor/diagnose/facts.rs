@@ -305,6 +305,11 @@ impl Owners {
     }
 }
 
+/// A single process.
+pub(super) fn owner_of(process: &Process) -> Owner {
+    Owner { comm: process.comm.clone(), pid: Some(process.pid), processes: 1 }
+}
+
 pub(super) fn owner(comm: &CleanText, pids: &HashSet<u32>) -> Owner {
     let pid = if pids.len() == 1 { pids.iter().next().copied() } else { None };
     Owner { comm: comm.clone(), pid, processes: pids.len() as u64 }

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     Draft, Example, Number, Rule, Severity, Verdict,
-    facts::{Facts, Failure, Owners},
+    drops::{UNREAD_DATAGRAMS, examples_of},
+    facts::{Facts, Failure, Owners, owner_of},
     number_of,
     thresholds::{
         LEAST_UDP_OVERFLOWS, LEAST_WITHOUT_PORT, LIMIT_SHARE, LOCAL_PORT_SHARE, UDP_OVERFLOW_SHARE,
@@ -12,10 +13,7 @@ use super::{
 };
 use crate::{
     fact::{ConnectionDirection, ConnectionState, Protocol, ProtocolSnapshot, SocketFact},
-    monitor::{
-        Endpoint,
-        patterns::{Destination, Owner},
-    },
+    monitor::{Endpoint, patterns::Destination},
     view::units,
 };
 
@@ -219,36 +217,30 @@ fn judge_limits(facts: &Facts) -> Verdict {
     draft.found(Rule::SocketLimits)
 }
 
-fn judge_udp(facts: &Facts) -> Verdict {
-    let counters = match facts.counters() {
-        Ok(counters) => counters,
-        Err(reason) => return Verdict::NotJudged(reason),
-    };
-    let Some(lost) = counters.counted(|read| read.udp.receive_buffer_errors) else {
-        return Verdict::NotJudged("the kernel does not tell RcvbufErrors".to_owned());
-    };
+/// How many datagrams found no room at their socket, and which share of those that came; `None` where they are too few to
+/// be a finding.
+pub(super) fn overflow(facts: &Facts) -> Result<Option<(u64, f64)>, String> {
+    let counters = facts.counters()?;
+    let lost = counters
+        .counted(|read| read.udp.receive_buffer_errors)
+        .ok_or_else(|| "the kernel does not tell RcvbufErrors".to_owned())?;
     let received = counters.counted(|read| read.udp.datagrams_received).unwrap_or(0);
     let share = lost as f64 / lost.saturating_add(received).max(1) as f64;
-    if lost < LEAST_UDP_OVERFLOWS || share < UDP_OVERFLOW_SHARE {
-        return Verdict::Nothing;
-    }
-    let mut queues: Vec<&SocketFact> = facts
-        .sockets()
-        .unwrap_or_default()
-        .iter()
-        .filter(|socket| socket.connection.protocol == Protocol::Udp && socket.receive_queue > Some(0))
-        .collect();
-    queues.sort_by_key(|socket| (std::cmp::Reverse(socket.receive_queue), socket.connection.local));
-    let examples = queues.iter().map(|socket| Example {
-        process: socket.connection.process.as_ref().map(|process| Owner {
-            comm: process.comm.clone(),
-            pid: Some(process.pid),
-            processes: 1,
-        }),
-        local: Some(Endpoint::from(socket.connection.local)),
-        numbers: vec![Number::count("unread_bytes", u64::from(socket.receive_queue.unwrap_or(0)))],
-        ..Example::default()
-    });
+    Ok((lost >= LEAST_UDP_OVERFLOWS && share >= UDP_OVERFLOW_SHARE).then_some((lost, share)))
+}
+
+fn judge_udp(facts: &Facts) -> Verdict {
+    let (counters, lost, share) = match (facts.counters(), overflow(facts)) {
+        (Ok(counters), Ok(Some((lost, share)))) => (counters, lost, share),
+        (Ok(_), Ok(None)) => return Verdict::Nothing,
+        (Err(reason), _) | (_, Err(reason)) => return Verdict::NotJudged(reason),
+    };
+    let dropped = examples_of(facts, UNREAD_DATAGRAMS);
+    let command = if dropped.is_empty() {
+        "netmon-cli sockets --protocol udp".to_owned()
+    } else {
+        format!("netmon-cli drops --reason {} {}", UNREAD_DATAGRAMS.reason, facts.times)
+    };
     let draft = Draft {
         severity: Severity::Warning,
         title: format!("{} found no room at the socket", units::counted(lost, "datagram")),
@@ -257,10 +249,28 @@ fn judge_udp(facts: &Facts) -> Verdict {
             Number::count("receive_buffer_errors", lost).at_least(LEAST_UDP_OVERFLOWS as f64),
             Number::share("share_of_datagrams", share).at_least(UDP_OVERFLOW_SHARE),
         ],
-        examples: examples.collect(),
+        examples: if dropped.is_empty() { unread(facts) } else { dropped },
         likely_cause: "a process reads its datagrams too slowly, or in bursts larger than its buffer",
-        next_step: "see who has unread datagrams; then let it read faster, or raise its buffer and net.core.rmem_max",
-        command: "netmon-cli sockets --protocol udp".to_owned(),
+        next_step: "see whose they are; then let it read faster, or raise its buffer (SO_RCVBUF) and net.core.rmem_max",
+        command,
     };
     draft.found(Rule::UdpBufferOverflow)
+}
+
+/// Who has unread datagrams now, where nothing tells whose were dropped.
+fn unread(facts: &Facts) -> Vec<Example> {
+    let mut queues: Vec<&SocketFact> = facts
+        .sockets()
+        .unwrap_or_default()
+        .iter()
+        .filter(|socket| socket.connection.protocol == Protocol::Udp && socket.receive_queue > Some(0))
+        .collect();
+    queues.sort_by_key(|socket| (std::cmp::Reverse(socket.receive_queue), socket.connection.local));
+    let example = |socket: &SocketFact| Example {
+        process: socket.connection.process.as_deref().map(owner_of),
+        local: Some(Endpoint::from(socket.connection.local)),
+        numbers: vec![Number::count("unread_bytes", u64::from(socket.receive_queue.unwrap_or(0)))],
+        ..Example::default()
+    };
+    queues.into_iter().map(example).collect()
 }

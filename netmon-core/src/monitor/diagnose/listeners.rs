@@ -1,11 +1,15 @@
 //! Listeners that lose connections.
 
 use super::{
-    Draft, Example, Number, Rule, Severity, Verdict, facts::Facts, number_of, thresholds::LEAST_OVERFLOWS,
+    Draft, Example, Number, Rule, Severity, Verdict,
+    drops::{LISTENER_FULL, examples_of},
+    facts::{Facts, owner_of},
+    number_of,
+    thresholds::LEAST_OVERFLOWS,
 };
 use crate::{
     fact::{ConnectionState, Protocol, SocketFact},
-    monitor::{Endpoint, patterns::Owner},
+    monitor::Endpoint,
     view::units,
 };
 
@@ -23,15 +27,20 @@ fn full(socket: &SocketFact) -> Option<(u64, u64)> {
     (used > 0 && used >= limit).then_some((used, limit))
 }
 
+/// How many connections found the queue of their listener full.
+fn overflows(facts: &Facts) -> Result<u64, String> {
+    let overflows = facts.counters()?.counted(|read| read.tcp.listen_overflows);
+    overflows.ok_or_else(|| "the kernel does not tell ListenOverflows".to_owned())
+}
+
+/// Whether they are enough for a finding.
+pub(super) fn loses_connections(facts: &Facts) -> bool {
+    overflows(facts).is_ok_and(|overflows| overflows >= LEAST_OVERFLOWS)
+}
+
 /// How many connections were lost is known of the whole namespace, how full a queue is of each listener.
 fn judge_accept_queue(facts: &Facts) -> Verdict {
-    let counted = facts.counters().and_then(|counters| {
-        let overflows = counters.counted(|read| read.tcp.listen_overflows);
-        let drops = counters.counted(|read| read.tcp.listen_drops);
-        overflows
-            .map(|overflows| (counters, overflows, drops))
-            .ok_or_else(|| "the kernel does not tell ListenOverflows".to_owned())
-    });
+    let counted = overflows(facts).and_then(|overflows| Ok((facts.counters()?, overflows)));
     let listeners = facts.sockets();
     if let (Err(reason), Err(_)) = (&counted, &listeners) {
         return Verdict::NotJudged(reason.clone());
@@ -42,7 +51,7 @@ fn judge_accept_queue(facts: &Facts) -> Verdict {
         .filter_map(|socket| full(socket).map(|(used, limit)| (socket, used, limit)))
         .collect();
     waiting.sort_by_key(|(socket, used, _)| (std::cmp::Reverse(*used), socket.connection.local));
-    let overflows = counted.as_ref().map_or(0, |(_, overflows, _)| *overflows);
+    let overflows = counted.as_ref().map_or(0, |(_, overflows)| *overflows);
     if overflows < LEAST_OVERFLOWS && waiting.is_empty() {
         return Verdict::Nothing;
     }
@@ -64,28 +73,29 @@ fn judge_accept_queue(facts: &Facts) -> Verdict {
     };
     let mut numbers = Vec::new();
     let mut window = facts.moment();
-    if let Ok((counters, overflows, drops)) = &counted {
+    if let Ok((counters, overflows)) = &counted {
         window = counters.window();
         numbers.push(Number::count("listen_overflows", *overflows).at_least(LEAST_OVERFLOWS as f64));
+        let drops = counters.counted(|read| read.tcp.listen_drops);
         numbers.extend(drops.map(|drops| Number::count("listen_drops", drops)));
     }
     numbers.push(Number::count("full_listeners", waiting.len() as u64).at_least(1.0));
     let examples = waiting.iter().map(|(socket, used, limit)| Example {
-        process: socket.connection.process.as_ref().map(|process| Owner {
-            comm: process.comm.clone(),
-            pid: Some(process.pid),
-            processes: 1,
-        }),
+        process: socket.connection.process.as_deref().map(owner_of),
         local: Some(Endpoint::from(socket.connection.local)),
         numbers: vec![Number::count("waiting_connections", *used), Number::count("backlog", *limit)],
         ..Example::default()
     });
+    let mut examples: Vec<Example> = examples.collect();
+    if examples.is_empty() {
+        examples = examples_of(facts, LISTENER_FULL);
+    }
     let draft = Draft {
         severity,
         title,
         window,
         numbers,
-        examples: examples.collect(),
+        examples,
         likely_cause: "the server does not call accept() often enough: it is blocked, too busy or has too few workers; or \
                        the backlog it asks for is too small",
         next_step: "look at what the process does; then raise its backlog, and net.core.somaxconn where that is the limit",
@@ -94,15 +104,23 @@ fn judge_accept_queue(facts: &Facts) -> Verdict {
     draft.found(Rule::ListenOverflow)
 }
 
-fn judge_syn_queue(facts: &Facts) -> Verdict {
-    let counters = match facts.counters() {
-        Ok(counters) => counters,
-        Err(reason) => return Verdict::NotJudged(reason),
-    };
+/// SYNs that were dropped, and those that were answered with cookies, because too many handshakes were open.
+fn refused_syns(facts: &Facts) -> Result<(u64, u64), String> {
+    let counters = facts.counters()?;
     let drops = counters.counted(|read| read.tcp.request_queue_drops);
     let cookies = counters.counted(|read| read.tcp.request_queue_cookies);
-    let (Some(drops), Some(cookies)) = (drops, cookies) else {
-        return Verdict::NotJudged("the kernel does not tell TCPReqQFullDrop".to_owned());
+    drops.zip(cookies).ok_or_else(|| "the kernel does not tell TCPReqQFullDrop".to_owned())
+}
+
+/// Whether they are enough for a finding.
+pub(super) fn loses_handshakes(facts: &Facts) -> bool {
+    refused_syns(facts).is_ok_and(|(drops, cookies)| drops.saturating_add(cookies) >= LEAST_OVERFLOWS)
+}
+
+fn judge_syn_queue(facts: &Facts) -> Verdict {
+    let (counters, (drops, cookies)) = match (facts.counters(), refused_syns(facts)) {
+        (Ok(counters), Ok(both)) => (counters, both),
+        (Err(reason), _) | (_, Err(reason)) => return Verdict::NotJudged(reason),
     };
     let both = drops.saturating_add(cookies);
     if both < LEAST_OVERFLOWS {

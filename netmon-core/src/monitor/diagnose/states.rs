@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use super::{
     Draft, Example, Number, Rule, Severity, Verdict,
-    facts::{Facts, in_state},
+    facts::{Facts, in_state, owner_of},
     limits::taken,
     number_of,
     thresholds::{CLOSE_WAIT_SHARE, LEAST_CLOSE_WAIT, TIME_WAIT_SHARE},
 };
 use crate::{
-    fact::{ConnectionState, Process, Protocol, SocketFact, TcpState},
+    fact::{ConnectionState, Protocol, SocketFact, TcpState},
     monitor::{
         Endpoint,
         patterns::{Destination, Owner},
@@ -32,17 +32,13 @@ pub(super) fn judge(facts: &Facts) -> Vec<(Rule, Verdict)> {
     ]
 }
 
-fn of(process: &Process) -> Owner {
-    Owner { comm: process.comm.clone(), pid: Some(process.pid), processes: 1 }
-}
-
 fn judge_close_wait(facts: &Facts, sockets: &[SocketFact]) -> Verdict {
     // Those in the state, and all that are open.
     let mut owners: HashMap<Option<Owner>, (u64, u64)> = HashMap::new();
     for socket in sockets {
         let fact = &socket.connection;
         if fact.protocol == Protocol::Tcp && fact.state == ConnectionState::Open {
-            let (waiting, all) = owners.entry(fact.process.as_deref().map(of)).or_default();
+            let (waiting, all) = owners.entry(fact.process.as_deref().map(owner_of)).or_default();
             *all += 1;
             *waiting += u64::from(fact.tcp.is_some_and(|tcp| tcp.state == TcpState::CloseWait));
         }
@@ -139,7 +135,7 @@ fn whose(facts: &Facts, waiting: &[&SocketFact]) -> Vec<Example> {
     for socket in waiting {
         let fact = &socket.connection;
         let Some(remote) = fact.remote else { continue };
-        let closer = facts.now.closers.get(&(fact.local, remote)).map(|process| of(process));
+        let closer = facts.now.closers.get(&(fact.local, remote)).map(|process| owner_of(process));
         let key = if range.contains(&u64::from(fact.local.port())) {
             let destination =
                 Destination { protocol: fact.protocol, address: remote.ip(), port: remote.port() };

@@ -53,7 +53,8 @@ pub(super) fn insights(
         let Some(outer) = control.progress else { return };
         let mut reached = reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *reached = (*reached).max(begin + progress.elapsed);
-        outer(Progress { elapsed: *reached, window: begin.max(request.window) + asking });
+        let window = begin.max(request.window) + asking;
+        outer(Progress { elapsed: *reached, window, written: progress.written });
     };
     let observing = |progress: Progress| told(Duration::ZERO, progress);
     let (answer, payload, names) = {
