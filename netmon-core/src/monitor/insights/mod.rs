@@ -59,13 +59,11 @@ pub(super) fn insights(
     };
     if request.dry_run {
         let payload = payload.as_object().cloned();
-        return Ok(match is_named {
-            true => InsightsAnswer { payload, ..answer },
-            false => {
-                let ai_hint = Some(model::HOW_TO_CONFIGURE.to_owned());
-                InsightsAnswer { payload, model: None, ai_hint, ..answer }
-            }
-        });
+        if is_named {
+            return Ok(InsightsAnswer { payload, ..answer });
+        }
+        let ai_hint = Some(model::HOW_TO_CONFIGURE.to_owned());
+        return Ok(InsightsAnswer { payload, model: None, ai_hint, ..answer });
     }
     let begin = *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let waiting = |progress: Progress| told(begin, progress);
