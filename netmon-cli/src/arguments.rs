@@ -254,7 +254,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   netmon-cli insights
-  NETMON_AI_MODEL=llama3.2 NETMON_AI_BASE_URL=http://localhost:11434/v1 netmon-cli insights 'why is it slow?'
+  NETMON_AI_MODEL=llama3.2 NETMON_AI_BASE_URL=http://localhost:11434/v1 netmon-cli insights
   netmon-cli insights 'what fails?' --process nginx --ai-dry-run     what would be sent")]
     Insights(Box<InsightsArguments>),
     /// Packets that the kernel dropped: why, whose, and at which port
@@ -369,6 +369,11 @@ Examples:
     /// What works on this kernel with these privileges, and what would fix the rest
     ///
     /// Every hook is tried for real, without attaching it. Ends with status 1 where something is missing.
+    #[command(after_help = "\
+Examples:
+  netmon-cli doctor
+  netmon-cli doctor -o json
+  netmon-cli --source live doctor    this host, whether netmond runs or not")]
     Doctor,
 
     /// Write a recording, from which `--source replay:FILE` answers later

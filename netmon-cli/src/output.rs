@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use netmon_core::{
     Answer, Header,
     answer::{EndLine, Line, Row},
-    view::Layout,
+    view::{Layout, wrapped},
 };
 use serde::Serialize;
 
@@ -125,16 +125,26 @@ fn whole<A: Answer>(
 }
 
 fn text<A: Answer>(out: &mut impl Write, answer: &A, layout: Layout, note: Option<String>) -> io::Result<()> {
-    writeln!(out, "{answer}")?;
+    writeln!(out, "{}", wrapped(&answer.heading(), layout))?;
     for table in answer.tables() {
         let table = table.render(layout);
         if !table.is_empty() {
             write!(out, "\n{table}")?;
         }
     }
-    let mut all = answer.notes();
-    all.extend(note);
-    notes(out, &all)?;
+    if let Some(text) = answer.as_it_is() {
+        writeln!(out, "\n{text}")?;
+    }
+    let mut notes: Vec<String> =
+        answer.notes().iter().map(|note| wrapped(&format!("note: {note}"), layout)).collect();
+    // Whole, as it may be a command to copy.
+    notes.extend(note.map(|note| format!("note: {note}")));
+    if !notes.is_empty() {
+        writeln!(out)?;
+    }
+    for note in notes {
+        writeln!(out, "{note}")?;
+    }
     out.flush()
 }
 
@@ -142,17 +152,6 @@ fn text<A: Answer>(out: &mut impl Write, answer: &A, layout: Layout, note: Optio
 pub(crate) fn note(text: &str) {
     // Where stderr is closed there is nobody to tell.
     let _ = writeln!(io::stderr(), "note: {text}");
-}
-
-/// What is missing and what would help.
-fn notes(out: &mut impl Write, notes: &[String]) -> io::Result<()> {
-    if !notes.is_empty() {
-        writeln!(out)?;
-    }
-    for note in notes {
-        writeln!(out, "note: {note}")?;
-    }
-    Ok(())
 }
 
 fn lines<A: Answer>(out: &mut impl Write, answer: &A) -> io::Result<()> {

@@ -7,6 +7,8 @@ use netmon_core::{
     source::{Observations, SourceChoice},
 };
 
+use crate::signals;
+
 /// The source of a shell. It is opened once and stays open, so that the shell remembers what happened meanwhile.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -29,13 +31,13 @@ impl Session {
     /// Who answers from this source: the one that stays open, or another for this question alone.
     pub(crate) fn monitor(&self, source: &SourceChoice) -> Result<Monitor> {
         if *source != self.source {
-            return Monitor::open(source);
+            return open_source(source);
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = &*open {
             return Ok(open.monitor.clone());
         }
-        let monitor = Monitor::open(source)?;
+        let monitor = open_source(source)?;
         *open = Some(Open { observations: observe(&monitor), monitor: monitor.clone() });
         Ok(monitor)
     }
@@ -45,6 +47,12 @@ impl Session {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.as_ref().is_some_and(|open| open.observations.is_some())
     }
+}
+
+/// A daemon may not answer, and Ctrl-C ends that.
+fn open_source(source: &SourceChoice) -> Result<Monitor> {
+    let source = source.clone();
+    signals::current().wait_for(move || Monitor::open(&source))
 }
 
 /// Where nobody recorded so far, this does from now on.

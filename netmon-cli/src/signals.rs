@@ -45,6 +45,14 @@ pub(crate) fn cancelled_by_signals() -> Cancel {
     cancel
 }
 
+/// What cancels the command that runs; where none does, nobody cancels.
+pub(crate) fn current() -> Cancel {
+    match &*lock() {
+        Some(Signalled { state: State::Running(cancel), .. }) => cancel.clone(),
+        _ => Cancel::new(),
+    }
+}
+
 /// The shell begins a command.
 pub(crate) fn running() -> Cancel {
     let cancel = Cancel::new();

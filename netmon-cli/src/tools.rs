@@ -10,7 +10,7 @@ use netmon_core::{
     CleanText,
     answer::SCHEMA_VERSION,
     filter::did_you_mean,
-    view::{Cell, Column, Table},
+    view::{Cell, Column, Table, wrapped},
 };
 use serde::Serialize;
 
@@ -246,11 +246,10 @@ pub(crate) fn list(global: &Global) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     match global.output {
         Format::Text => {
-            write!(out, "{}", table(&tools).render(Printer::new(global).layout()))?;
-            writeln!(
-                out,
-                "\nAs in: --tool get_network_summary --process curl; or by the command, which takes more."
-            )?;
+            let layout = Printer::new(global).layout();
+            let example =
+                "As in: --tool get_network_summary --process curl; or by the command, which takes more.";
+            writeln!(out, "{}\n{}", table(&tools).render(layout), wrapped(example, layout))?;
         }
         Format::Json => {
             let tools = Tools { schema_version: SCHEMA_VERSION, tools };

@@ -240,7 +240,7 @@ fn questions() -> Vec<Question> {
         },
         Question {
             cli: &["diff", "--since", "10s"],
-            http: None,
+            http: Some(("diff", json!({"since": 10}))),
             mcp: None,
             holds: &["/total", "/before/connections", "/differences/1/remotes/count"],
         },

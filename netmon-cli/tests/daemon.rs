@@ -2,14 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
+#[path = "support/terminal.rs"]
+mod terminal;
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::{UnixListener, UnixStream},
     process::{Command, Output, Stdio},
+    thread,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{CLI, DEMO, Daemon};
+use terminal::Terminal;
 use test_tag::tag;
 
 fn run(source: &str, arguments: &[&str]) -> Output {
@@ -88,4 +93,91 @@ fn a_watch_says_that_the_daemon_is_gone_and_goes_on_when_it_is_back() {
 fn to(row: &str) -> jiff::Timestamp {
     let row: serde_json::Value = serde_json::from_str(row).unwrap();
     row["window"]["to"].as_str().unwrap().parse().unwrap()
+}
+
+/// Answers what it is, refuses to tell facts, and never answers a question.
+fn never_answer(mut stream: UnixStream) {
+    let mut asked = Vec::new();
+    let mut byte = [0];
+    loop {
+        asked.clear();
+        while !asked.ends_with(b"\r\n\r\n") {
+            if !matches!(stream.read(&mut byte), Ok(1)) {
+                return;
+            }
+            asked.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&asked).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        stream.read_exact(&mut body).unwrap();
+        let (status, reply) = match head.split_whitespace().nth(1).unwrap() {
+            "/v1/facts/source" => ("200 OK", r#"{"kind":"live","host":"far","kernel":"6.12.0"}"#),
+            path if path.starts_with("/v1/facts/") => ("500 Internal Server Error", "{}"),
+            _ => {
+                let _ = stream.read(&mut byte);
+                return;
+            }
+        };
+        let length = reply.len();
+        let reply = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{reply}"
+        );
+        stream.write_all(reply.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_question_that_a_daemon_does_not_answer_and_not_the_shell() {
+    const CTRL_C: &str = "\u{3}";
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::spawn(move || {
+        listener.incoming().for_each(|stream| drop(thread::spawn(|| never_answer(stream.unwrap()))))
+    });
+    let source = format!("unix:{}", socket.display());
+    let terminal = Terminal::start(CLI, &["--source", &source, "shell"], 100, 60);
+    terminal.wait_for("netmon>");
+    let mut prompts = 1;
+    for line in [
+        "sockets",
+        "listeners",
+        "doctor",
+        "summary",
+        "connections",
+        "drops",
+        "diagnose",
+        "sockets --process x",
+    ] {
+        terminal.press(&format!("{line}\r"));
+        // It is given the time to ask; before that Ctrl-C would only clear the line.
+        terminal.wait_until(line, |text| text.trim_end().ends_with(&format!("netmon> {line}")));
+        thread::sleep(std::time::Duration::from_millis(300));
+        terminal.press(CTRL_C);
+        prompts += 1;
+        let text = terminal.wait_until("a prompt", |text| text.matches("netmon>").count() == prompts);
+        assert!(text.trim_end().ends_with("netmon>") && !text.contains("error:"), "{text}");
+    }
+    terminal.press("quit\r");
+    assert!(terminal.ended().0.success());
+}
+
+#[test]
+fn a_shell_outlives_the_daemon_that_it_asks() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sock");
+    let mut daemon = Daemon::on(&socket, DEMO);
+    let source = format!("unix:{}", socket.display());
+    let terminal = Terminal::start(CLI, &["--source", &source, "shell"], 120, 60);
+    terminal.press("listeners\r");
+    terminal.wait_for("4 listeners");
+    daemon.kill();
+    terminal.press("listeners\r");
+    terminal.wait_for("error: cannot reach netmond at unix:");
+    let _daemon = Daemon::on(&socket, DEMO);
+    terminal.press("summary --process curl\r");
+    terminal.wait_for("Process 'curl' made 8 outbound connection attempts");
+    terminal.press("quit\r");
+    assert!(terminal.ended().0.success());
 }

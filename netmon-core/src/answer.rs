@@ -144,8 +144,18 @@ pub trait Answer: Serialize + fmt::Display {
         Self::Row::CSV_COLUMNS.to_vec()
     }
 
+    /// What stands above the tables: the digest, or as much of it as they do not say better.
+    fn heading(&self) -> String {
+        self.to_string()
+    }
+
     /// The rows and what belongs to them, laid out for people.
     fn tables(&self) -> Vec<Table>;
+
+    /// What people are shown without a change, below the tables.
+    fn as_it_is(&self) -> Option<String> {
+        None
+    }
 
     /// What is missing and what would help, a sentence each, for people.
     fn notes(&self) -> Vec<String> {

@@ -2,9 +2,16 @@
 
 use std::{
     fmt,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    panic::resume_unwind,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        mpsc::{TryRecvError, sync_channel},
+    },
+    thread,
     time::{Duration, Instant},
 };
+
+use crate::error::{Error, Result};
 
 /// Cancels the measurements that hold a clone of it. Cheap to clone; cancelling is final and wakes them at once.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +37,45 @@ impl Cancel {
         *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for what cannot be interrupted itself, such as the system's resolver, and for no longer than until somebody
+    /// cancels: then it is left to a thread of its own, and what comes of it is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; those of `work`.
+    pub fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = sync_channel(1);
+        let wake = Wake(self.clone());
+        let worker = thread::Builder::new()
+            .name("netmon-wait".to_owned())
+            .spawn(move || {
+                // Dropped last, also by a panic.
+                let _wake = wake;
+                let sender = sender;
+                // Where nobody waits any more it is forgotten.
+                let _ = sender.send(work());
+            })
+            .map_err(|source| Error::Kernel { action: "start a thread", source })?;
+        let (cancelled, changed) = &*self.shared;
+        let mut guard = cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match receiver.try_recv() {
+                Ok(result) => return result,
+                Err(_) if *guard => return Err(Error::Cancelled),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => break,
+            }
+            guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        match worker.join() {
+            Err(panic) => resume_unwind(panic),
+            Ok(()) => Err(Error::Cancelled),
+        }
+    }
+
     /// Blocks the thread until the deadline. True when that was reached, false when cancelled.
     pub fn sleep_until(&self, deadline: Instant) -> bool {
         let (cancelled, changed) = &*self.shared;
@@ -44,6 +90,18 @@ impl Cancel {
             }
             guard = changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// Wakes whoever waits on this, when it is dropped.
+struct Wake(Cancel);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        let (cancelled, changed) = &*self.0.shared;
+        // Held, so that nobody is between looking and waiting.
+        let _guard = cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.notify_all();
     }
 }
 
@@ -135,6 +193,37 @@ mod tests {
         assert!(!control.sleep(Duration::ZERO, Duration::from_secs(60)));
         assert!(start.elapsed() < Duration::from_secs(30));
         canceller.join().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_interrupted_is_left_to_itself() {
+        let cancel = Cancel::new();
+        assert_eq!(cancel.wait_for(|| Ok(7)).unwrap(), 7);
+        let failed = cancel.wait_for::<()>(|| Err(Error::InvalidRequest("no".to_owned())));
+        assert!(matches!(failed, Err(Error::InvalidRequest(_))));
+
+        let (begun, begins) = sync_channel(1);
+        let (_never, forever) = sync_channel::<()>(0);
+        let canceller = thread::spawn({
+            let cancel = cancel.clone();
+            move || {
+                begins.recv().unwrap();
+                cancel.cancel();
+            }
+        });
+        let left = cancel.wait_for(move || {
+            begun.send(()).unwrap();
+            let _ = forever.recv();
+            Ok(())
+        });
+        assert!(matches!(left, Err(Error::Cancelled)));
+        canceller.join().unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "as it was")]
+    fn a_panic_is_whose_it_would_have_been() {
+        let _ = Cancel::new().wait_for::<()>(|| panic!("as it was"));
     }
 
     #[test]

@@ -144,11 +144,15 @@ fn a_model_that_fails_leaves_the_findings_and_says_why() {
 }
 
 #[test]
-fn there_is_nothing_to_show_that_would_be_sent_to_nobody() {
+fn what_would_be_sent_is_shown_before_a_model_is_chosen() {
     let mut request = asking("why?");
     request.dry_run = true;
-    let error = demo().insights(&request, None, &Control::default()).unwrap_err().to_string();
-    assert!(error.starts_with("nothing would be sent") && error.contains("NETMON_AI_MODEL"), "{error}");
+    let answer = demo().insights(&request, None, &Control::default()).unwrap();
+    let named = Model::new("the model of your choice", "http://localhost:1").unwrap();
+    let chosen = demo().insights(&request, Some(&named), &Control::default()).unwrap();
+    assert_eq!(answer.payload, chosen.payload);
+    assert_eq!((&answer.model, &answer.insights), (&None, &None));
+    assert!(answer.notes().iter().any(|note| note.contains("NETMON_AI_MODEL")), "{:?}", answer.notes());
 }
 
 #[test]

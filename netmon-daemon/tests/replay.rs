@@ -196,6 +196,7 @@ fn curl_gets_answers_by_query_and_by_body() {
     assert_eq!(daemon.post("/v1/summary", "").json(), daemon.get("/v1/summary").json());
     assert_eq!(daemon.post("/v1/drops", "").json(), daemon.get("/v1/drops").json());
     assert_eq!(daemon.get("/v1/drops?reason=NO_SOCKET&protocol=udp&since=15s").json()["total"], 280);
+    assert_eq!(daemon.post("/v1/diff", r#"{"since": 10}"#).json(), daemon.get("/v1/diff?since=10s").json());
     let rates = daemon.get("/v1/rates?interfaces=eth0&window=5s&direction=in").json();
     assert_eq!(rates["rates"][0]["packets"], 5000);
     assert_eq!(daemon.get("/v1/interfaces").json()["interfaces"].as_array().unwrap().len(), 4);

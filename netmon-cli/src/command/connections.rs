@@ -15,7 +15,7 @@ use netmon_core::{
     view::ConnectionLines,
 };
 
-use super::{again, ask, cancelled_by_signals, reconnect};
+use super::{again, ask, ask_now, cancelled_by_signals, reconnect};
 use crate::{
     arguments::{ConnectionsArguments, DiffArguments, Format, Global, InsightsArguments},
     failure::Failure,
@@ -103,7 +103,7 @@ pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitC
     let mut page = request.clone();
     page.limit = page.limit.or(printer.page());
     let monitor = global.monitor()?;
-    let answer = monitor.sockets(&page)?;
+    let answer = ask_now(|control| monitor.sockets_with(&page, control))?;
     let rest = (request.limit.is_none() && answer.header.coverage.truncated)
         .then(|| format!("all of them: {}", again::with(&[("--limit", &answer.total.to_string())])))
         .or_else(|| names::meant(&monitor, &request.filter, answer.total == 0));
@@ -113,7 +113,7 @@ pub(super) fn sockets(global: &Global, request: &SocketsRequest) -> Result<ExitC
 
 pub(super) fn listeners(global: &Global, request: &SocketsRequest) -> Result<ExitCode, Failure> {
     let monitor = global.monitor()?;
-    let answer = monitor.listeners(request)?;
+    let answer = ask_now(|control| monitor.listeners_with(request, control))?;
     let meant = names::meant(&monitor, &request.filter, answer.total == 0);
     Printer::new(global).answer_with(&answer, meant)?;
     Ok(ExitCode::SUCCESS)
@@ -139,8 +139,12 @@ fn watch(global: &Global, arguments: &ConnectionsArguments) -> Result<ExitCode, 
     const PATIENCE: Duration = Duration::from_secs(1);
 
     let monitor = global.monitor()?;
-    let mut watch = monitor.watch_connections(&arguments.request)?;
     let cancel = cancelled_by_signals();
+    let mut watch = {
+        let (monitor, request) = (monitor.clone(), arguments.request.clone());
+        // It may have a name to look up.
+        cancel.wait_for(move || monitor.watch_connections(&request))?
+    };
     let mut changes = Changes::new(global, &arguments.fields)?;
     let mut header = watch.header()?;
     changes.begin(&header)?;

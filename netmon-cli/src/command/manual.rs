@@ -13,6 +13,12 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failu
     // Into memory first: the generator panics when it cannot write, as on a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::grammar(), "netmon-cli", &mut script);
+    if shell == clap_complete::Shell::Bash {
+        // The generator takes the hyphen in our name for that between a command and its subcommand, in one place of two
+        // (clap_complete 4.6), and then flags of subcommands are not found.
+        let text = String::from_utf8_lossy(&script).replace("netmon__subcmd__cli", "netmon__cli");
+        script = text.into_bytes();
+    }
     io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -75,6 +75,11 @@ fn ask<A: Answer>(
     Ok(question(&control)?)
 }
 
+/// Asks a question that is answered at once, mostly.
+fn ask_now<A>(question: impl FnOnce(&Control<'_>) -> netmon_core::Result<A>) -> Result<A, Failure> {
+    Ok(question(&Control { cancel: cancelled_by_signals(), ..Control::default() })?)
+}
+
 fn run_interfaces(global: &Global, arguments: &InterfacesArguments) -> Result<ExitCode, Failure> {
     let monitor = global.monitor()?;
     let answer = if arguments.now {
@@ -88,7 +93,8 @@ fn run_interfaces(global: &Global, arguments: &InterfacesArguments) -> Result<Ex
 }
 
 fn run_doctor(global: &Global) -> Result<ExitCode, Failure> {
-    let answer = global.monitor()?.capabilities()?;
+    let monitor = global.monitor()?;
+    let answer = ask_now(|control| monitor.capabilities_with(control))?;
     Printer::new(global).answer(&answer)?;
     Ok(if answer.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _},
     os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    path::Path,
     process::{Command, ExitCode, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -33,7 +34,7 @@ pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<ExitCode,
     let monitor = global.monitor()?;
     let mut watch = monitor.watch_run(&arguments.request)?;
     // What cannot be written is told before anything is done.
-    let file = arguments.report.as_ref().map(File::create).transpose()?;
+    let file = arguments.report.as_deref().map(create).transpose()?;
     if !watch.has_control_group() {
         take_in_orphans();
     }
@@ -70,6 +71,14 @@ pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<ExitCode,
             Ok(ExitCode::from(status.code().unwrap_or(128 + status.signal().unwrap_or_default()) as u8))
         }
     }
+}
+
+/// The file of the report, before the command begins.
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| {
+        let path = CleanText::from(path.to_string_lossy().as_ref());
+        Failure::Usage(format!("cannot write {path}: {error}; name a file in a directory that exists"))
+    })
 }
 
 fn print(global: &Global, file: Option<File>, answer: &RunAnswer) -> io::Result<()> {

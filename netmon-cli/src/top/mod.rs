@@ -39,8 +39,12 @@ const TICK: Duration = Duration::from_millis(50);
 pub(crate) fn run(global: &Global, arguments: &TopArguments) -> Result<ExitCode, Failure> {
     let monitor = global.monitor()?;
     // What cannot be asked is told before the screen changes.
-    let watch = monitor.watch_top(&arguments.request)?;
     let cancel = cancelled_by_signals();
+    let watch = {
+        let (monitor, request) = (monitor.clone(), arguments.request.clone());
+        // It may have a name to look up.
+        cancel.wait_for(move || monitor.watch_top(&request))?
+    };
     if global.output != Format::Text || !output::stdout_is_terminal() {
         return printed::run(global, arguments, &monitor, watch, &cancel);
     }

@@ -45,10 +45,16 @@ pub(crate) struct Daemon(Child);
 impl Daemon {
     /// A daemon that listens on this socket already.
     pub(crate) fn on(socket: &Path, source: &str) -> Self {
+        Self::with(socket, source, &[])
+    }
+
+    /// The same with more on its command line.
+    pub(crate) fn with(socket: &Path, source: &str, arguments: &[&str]) -> Self {
         let mut process = Command::new(netmond())
             .arg("--socket")
             .arg(socket)
             .args(["--source", source])
+            .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -40,7 +40,7 @@ impl Terminal {
         let before = tcgetattr(pty.as_fd()).unwrap();
         let mut command =
             Command::new(program).args(arguments).env("TERM", "xterm-256color").env("TZ", "UTC");
-        for name in ["NETMON_SOURCE", "NO_COLOR", "COLUMNS", "LINES", "RUST_BACKTRACE"] {
+        for name in ["NETMON_SOURCE", "NETMON_AI_MODEL", "NO_COLOR", "COLUMNS", "LINES", "RUST_BACKTRACE"] {
             command = command.env_remove(name);
         }
         let child = command.spawn_borrowed(&pts).unwrap();

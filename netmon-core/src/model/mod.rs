@@ -75,7 +75,6 @@ impl Model {
     /// [`Error::InvalidRequest`] for an address as in [`Model::new`], a file that cannot be read, what is no key, or a
     /// redaction that is neither `on` nor `off`.
     pub fn from_environment() -> Result<Option<Self>> {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
         let Some(name) = variable("NETMON_AI_MODEL") else { return Ok(None) };
         let base_url = variable("NETMON_AI_BASE_URL")
             .or_else(|| variable("OPENAI_BASE_URL"))
@@ -94,22 +93,34 @@ impl Model {
             (None, Some(key)) => Some(key_in(&key, "OPENAI_API_KEY")?),
             (None, None) => None,
         };
-        model.redact = match variable("NETMON_AI_REDACTION").as_deref() {
-            None | Some("on") => true,
-            Some("off") => false,
-            Some(other) => {
-                let other = CleanText::from(other);
-                return Err(Error::InvalidRequest(format!(
-                    "NETMON_AI_REDACTION is \"{other}\"; it may be on or off"
-                )));
-            }
-        };
+        model.redact = redaction()?;
         Ok(Some(model))
+    }
+
+    /// A model that nobody has named, to show what one would be sent. It is never asked.
+    pub(crate) fn any() -> Result<Self> {
+        Ok(Self { redact: redaction()?, ..Self::new("the model of your choice", OPENAI)? })
     }
 
     /// Whether [`Model::from_environment`] would find a key, but no model to use it with.
     pub fn only_a_key_is_configured() -> bool {
         env::var_os("OPENAI_API_KEY").is_some() && env::var_os("NETMON_AI_MODEL").is_none()
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// Whether addresses and names are replaced.
+fn redaction() -> Result<bool> {
+    match variable("NETMON_AI_REDACTION").as_deref() {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => {
+            let other = CleanText::from(other);
+            Err(Error::InvalidRequest(format!("NETMON_AI_REDACTION is \"{other}\"; it may be on or off")))
+        }
     }
 }
 

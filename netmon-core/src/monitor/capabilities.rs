@@ -317,7 +317,7 @@ impl Answer for CapabilitiesAnswer {
             Status::Missing => Tone::Bad,
         };
         let mut features = Table {
-            columns: vec![Column::text("FEATURE"), Column::text("STATUS"), Column::text("BY")],
+            columns: vec![Column::text("FEATURE"), Column::text("STATUS"), Column::text("BY").secondary()],
             rows: self
                 .features
                 .iter()

@@ -735,11 +735,11 @@ const TABLE_LOCAL: TableColumn = always(Column::text("LOCAL"), local_cell);
 
 /// Where there is no room, optional columns go from the right.
 const TABLE: &[TableColumn] = &[
-    always(Column::text("STATE"), state_cell),
-    always(Column::text("PROTO"), protocol_cell),
+    always(Column::text("STATE").secondary(), state_cell),
+    always(Column::text("PROTO").secondary(), protocol_cell),
     always(Column::text("DIR").optional(), direction_cell),
     always(Column::text("PROCESS"), process_cell),
-    always(Column::number("PID"), pid_cell),
+    always(Column::number("PID").secondary(), pid_cell),
     where_told(Column::text("REMOTE"), remote_cell, |row| row.remote.is_some()),
     where_told(Column::text("ERROR"), error_cell, |row| row.error.is_some()),
     where_told(Column::number("SENT").optional(), sent_cell, |row| row.payload_bytes.is_some()),

@@ -139,7 +139,7 @@ pub(super) fn connections(
     request.check()?;
     let cursor = page::cursor_of(request)?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, &request.states, source)?;
+    let scope = Scope::new(&request.filter, &request.states, source, &control.cancel)?;
     let watched = match &cursor {
         Some(cursor) => watched_before(source, cursor, request.since)?,
         None => observe::watch(source, request.since, request.window, control)?,
@@ -429,7 +429,7 @@ impl ConnectionWatch {
                 "a watch tells of what is to come, so it takes no cursor".to_owned(),
             ));
         }
-        let scope = Scope::new(&request.filter, &request.states, &*source)?;
+        let scope = Scope::new(&request.filter, &request.states, &*source, &Cancel::new())?;
         let observation = source.observe()?;
         let (cursor, at) = (observation.cursor, observation.from);
         Ok(Self { source, scope, observation, cursor, at, missed: 0 })

@@ -292,7 +292,7 @@ pub(super) fn of_one(
 ) -> Result<DiffAnswer> {
     request.check()?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, &[], source)?;
+    let scope = Scope::new(&request.filter, &[], source, &control.cancel)?;
     let times = Times::choose(source, &scope, request, control)?;
     let (mut before, mut after) = (Facts::new(times.first), Facts::new(times.second));
     let observed = collect_both(source, &scope, &mut before, &mut after)?;
@@ -317,7 +317,7 @@ pub(super) fn of_two(
 ) -> Result<DiffAnswer> {
     request.check()?;
     let side = |source: &dyn Source| -> Result<(Facts, SourceDescription, Watched, Observed)> {
-        let scope = Scope::new(&request.filter, &[], source)?;
+        let scope = Scope::new(&request.filter, &[], source, &control.cancel)?;
         let watched = observe::watch(source, request.since, request.window, control)?;
         let mut facts = Facts::new(watched.span);
         let observed = source.connections(&watched.span, &scope.filter, &mut |sighting| {
@@ -927,12 +927,12 @@ impl Answer for DiffAnswer {
         let columns = vec![
             Column::text("CHANGE"),
             Column::text("WHERE"),
-            Column::text("PROTO"),
+            Column::text("PROTO").optional(),
             Column::text("PROCESS"),
-            Column::text("ERROR"),
+            Column::text("ERROR").secondary(),
             Column::number("BEFORE"),
             Column::number("AFTER"),
-            Column::number("FACTOR"),
+            Column::number("FACTOR").secondary(),
         ];
         let row = |difference: &Difference| {
             let place = difference.remote.or(difference.local).map(|place| place.to_string());

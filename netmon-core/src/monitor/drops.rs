@@ -244,7 +244,7 @@ pub(super) fn drops(
 ) -> Result<PacketDrops> {
     request.check()?;
     let description = source.describe();
-    let filter = request.filter.compile()?;
+    let filter = request.filter.compile_until(&control.cancel)?;
     filter.check_for_drops()?;
     source.permit(&filter)?;
     let own_pid = description.observer_pid.filter(|_| !request.filter.include_own);
@@ -404,14 +404,14 @@ impl Answer for PacketDrops {
         }
         let columns = vec![
             Column::text("REASON"),
-            Column::text("PROTO"),
-            Column::text("WAY"),
+            Column::text("PROTO").secondary(),
+            Column::text("WAY").optional(),
             Column::number("PORT"),
             Column::text("PROCESS"),
-            Column::number("PID"),
+            Column::number("PID").secondary(),
             Column::number("PACKETS"),
-            Column::number("PER SECOND"),
-            Column::text("FOR EXAMPLE"),
+            Column::number("PER SECOND").secondary(),
+            Column::text("FOR EXAMPLE").optional(),
             Column::text("INTERFACE").optional(),
             Column::number("BYTES").optional(),
         ];

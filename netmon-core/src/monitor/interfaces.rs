@@ -143,7 +143,7 @@ impl Answer for InterfacesAnswer {
     fn tables(&self) -> Vec<Table> {
         let columns = vec![
             Column::text("INTERFACE"),
-            Column::text("STATE"),
+            Column::text("STATE").secondary(),
             Column::text("KIND").optional(),
             Column::number("IN/S"),
             Column::number("OUT/S"),

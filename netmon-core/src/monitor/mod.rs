@@ -54,7 +54,7 @@ pub use summary::{
 pub use top::TopWatch;
 
 use crate::{
-    control::Control,
+    control::{Cancel, Control},
     error::Result,
     request::{
         ConnectionsRequest, DiagnoseRequest, DiffRequest, Directions, DropsRequest, PatternsRequest,
@@ -356,10 +356,19 @@ impl Monitor {
     /// [`Error::NotInSource`](crate::Error::NotInSource), [`Error::Filter`](crate::Error::Filter),
     /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a limit of 0, [`Error::Kernel`](crate::Error::Kernel).
     pub fn sockets(&self, request: &SocketsRequest) -> Result<SocketsAnswer> {
-        match self.source.evaluate(Question::Sockets(request), &Control::default())? {
-            Some(Evaluated::Sockets(answer)) => Ok(*answer),
-            _ => sockets::sockets(&*self.source, request),
+        self.sockets_with(request, &Control::default())
+    }
+
+    /// The same, which can be ended early.
+    ///
+    /// # Errors
+    /// As [`Monitor::sockets`]; [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn sockets_with(&self, request: &SocketsRequest, control: &Control<'_>) -> Result<SocketsAnswer> {
+        if let Some(Evaluated::Sockets(answer)) = self.source.evaluate(Question::Sockets(request), control)? {
+            return Ok(*answer);
         }
+        let (source, request, cancel) = self.for_another_thread(request, control);
+        control.cancel.wait_for(move || sockets::sockets(&*source, &request, &cancel))
     }
 
     /// The sockets that wait for others to connect, and UDP sockets without a peer; whatever states the request names.
@@ -367,10 +376,30 @@ impl Monitor {
     /// # Errors
     /// As [`Monitor::sockets`].
     pub fn listeners(&self, request: &SocketsRequest) -> Result<ListenersAnswer> {
-        match self.source.evaluate(Question::Listeners(request), &Control::default())? {
-            Some(Evaluated::Listeners(answer)) => Ok(*answer),
-            _ => sockets::listeners(&*self.source, request),
+        self.listeners_with(request, &Control::default())
+    }
+
+    /// The same, which can be ended early.
+    ///
+    /// # Errors
+    /// As [`Monitor::sockets_with`].
+    pub fn listeners_with(&self, request: &SocketsRequest, control: &Control<'_>) -> Result<ListenersAnswer> {
+        if let Some(Evaluated::Listeners(answer)) =
+            self.source.evaluate(Question::Listeners(request), control)?
+        {
+            return Ok(*answer);
         }
+        let (source, request, cancel) = self.for_another_thread(request, control);
+        control.cancel.wait_for(move || sockets::listeners(&*source, &request, &cancel))
+    }
+
+    /// What cannot be interrupted needs, so that it can be left alone.
+    fn for_another_thread<R: Clone>(
+        &self,
+        request: &R,
+        control: &Control<'_>,
+    ) -> (Arc<dyn Source>, R, Cancel) {
+        (Arc::clone(&self.source), request.clone(), control.cancel.clone())
     }
 
     /// What the findings of [`Monitor::diagnose`] mean, in words: those of a model, where one is given, and what went wrong
@@ -422,10 +451,21 @@ impl Monitor {
     /// # Errors
     /// [`Error::Kernel`](crate::Error::Kernel).
     pub fn capabilities(&self) -> Result<CapabilitiesAnswer> {
-        match self.source.evaluate(Question::Capabilities, &Control::default())? {
-            Some(Evaluated::Capabilities(answer)) => Ok(*answer),
-            _ => capabilities::capabilities(&*self.source),
+        self.capabilities_with(&Control::default())
+    }
+
+    /// The same, which can be ended early.
+    ///
+    /// # Errors
+    /// As [`Monitor::capabilities`]; [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn capabilities_with(&self, control: &Control<'_>) -> Result<CapabilitiesAnswer> {
+        if let Some(Evaluated::Capabilities(answer)) =
+            self.source.evaluate(Question::Capabilities, control)?
+        {
+            return Ok(*answer);
         }
+        let source = Arc::clone(&self.source);
+        control.cancel.wait_for(move || capabilities::capabilities(&*source))
     }
 
     /// Writes what this source tells to a file, from which [`Monitor::replay`] answers later. Ends after the duration or

@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use crate::{
     answer::{Coverage, Header, Window},
     clean::CleanText,
-    control::Control,
+    control::{Cancel, Control},
     error::{Error, Result},
     fact::{ConnectionFact, ConnectionState, Moment, Observed, Process},
     filter::Filter,
@@ -178,9 +178,10 @@ impl Scope {
         filter: &ConnectionFilter,
         states: &[ConnectionState],
         source: &dyn Source,
+        cancel: &Cancel,
     ) -> Result<Self> {
         let own_pid = source.describe().observer_pid.filter(|_| !filter.include_own);
-        let filter = filter.compile()?;
+        let filter = filter.compile_until(cancel)?;
         source.permit(&filter)?;
         Ok(Self { filter, states: states.to_vec(), own_pid })
     }

@@ -286,7 +286,7 @@ impl RatesAnswer {
         }
         let columns = vec![
             Column::text("INTERFACE"),
-            Column::text("DIRECTION"),
+            Column::text("DIRECTION").secondary(),
             Column::text("PROTOCOL"),
             Column::number("PACKETS/S"),
             Column::number("BYTES/S").optional(),

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     answer::{Answer, Header, Row},
     clean::CleanText,
+    control::Cancel,
     error::Result,
     fact::{Attribution, ConnectionState, Moment, Protocol, SocketFact},
     request::SocketsRequest,
@@ -124,8 +125,12 @@ pub struct Listener {
 }
 
 /// Answers a request; see [`Monitor::sockets`](crate::Monitor::sockets).
-pub(super) fn sockets(source: &dyn Source, request: &SocketsRequest) -> Result<SocketsAnswer> {
-    let (header, mut sockets) = list(source, request, &request.states)?;
+pub(super) fn sockets(
+    source: &dyn Source,
+    request: &SocketsRequest,
+    cancel: &Cancel,
+) -> Result<SocketsAnswer> {
+    let (header, mut sockets) = list(source, request, &request.states, cancel)?;
     let mut by_state = StateCounts::default();
     let mut by_attribution = AttributionCounts::default();
     for socket in &sockets {
@@ -138,8 +143,12 @@ pub(super) fn sockets(source: &dyn Source, request: &SocketsRequest) -> Result<S
 }
 
 /// Answers a request; see [`Monitor::listeners`](crate::Monitor::listeners).
-pub(super) fn listeners(source: &dyn Source, request: &SocketsRequest) -> Result<ListenersAnswer> {
-    let (header, sockets) = list(source, request, &[ConnectionState::Listening])?;
+pub(super) fn listeners(
+    source: &dyn Source,
+    request: &SocketsRequest,
+    cancel: &Cancel,
+) -> Result<ListenersAnswer> {
+    let (header, sockets) = list(source, request, &[ConnectionState::Listening], cancel)?;
     let mut listeners: Vec<Listener> = sockets.into_iter().map(Listener::from).collect();
     listeners.sort_by_key(|listener| (listener.protocol, listener.local.port, listener.local.address));
     let total = listeners.len() as u64;
@@ -151,10 +160,11 @@ fn list(
     source: &dyn Source,
     request: &SocketsRequest,
     states: &[ConnectionState],
+    cancel: &Cancel,
 ) -> Result<(Header, Vec<Socket>)> {
     request.check()?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, states, source)?;
+    let scope = Scope::new(&request.filter, states, source, cancel)?;
     let snapshot = source.sockets(&observe::now(source)?)?;
     let at = snapshot.at;
     let wanted = snapshot
@@ -304,10 +314,10 @@ impl Answer for ListenersAnswer {
 
     fn tables(&self) -> Vec<Table> {
         let columns = vec![
-            Column::text("PROTO"),
+            Column::text("PROTO").secondary(),
             Column::text("LOCAL"),
             Column::text("PROCESS"),
-            Column::number("PID"),
+            Column::number("PID").secondary(),
             Column::number("BACKLOG"),
             Column::text("UNIT OR CONTAINER").optional(),
             Column::number("HOLDERS").optional(),

@@ -265,7 +265,7 @@ pub(super) fn summary(
 ) -> Result<SummaryAnswer> {
     request.check()?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, &[], source)?;
+    let scope = Scope::new(&request.filter, &[], source, &control.cancel)?;
     let watched = observe::watch(source, request.since, request.window, control)?;
     let mut sums = Sums::new(watched.span, watched.only_open);
     let observed = source.connections(&watched.span, &scope.filter, &mut |sighting| {
@@ -843,12 +843,12 @@ impl SummaryAnswer {
 pub(super) fn process_table(processes: &[ProcessSummary]) -> Table {
     let columns = vec![
         Column::text("PROCESS"),
-        Column::number("PID"),
+        Column::number("PID").secondary(),
         Column::number("ATTEMPTS"),
         Column::number("FAILED"),
-        Column::number("OPEN"),
-        Column::number("SENT"),
-        Column::number("RECEIVED"),
+        Column::number("OPEN").secondary(),
+        Column::number("SENT").secondary(),
+        Column::number("RECEIVED").secondary(),
         Column::number("DESTINATIONS").optional(),
         Column::number("CONNECTIONS").optional(),
     ];
@@ -871,11 +871,11 @@ pub(super) fn process_table(processes: &[ProcessSummary]) -> Table {
 pub(super) fn destination_table(destinations: &[DestinationSummary]) -> Table {
     let columns = vec![
         Column::text("DESTINATION"),
-        Column::text("PROTO"),
+        Column::text("PROTO").secondary(),
         Column::number("ATTEMPTS"),
         Column::number("FAILED"),
-        Column::number("SENT"),
-        Column::number("RECEIVED"),
+        Column::number("SENT").secondary(),
+        Column::number("RECEIVED").secondary(),
         Column::number("CONNECT").optional(),
         Column::number("SLOWEST").optional(),
         Column::number("RETRANSMITS").optional(),

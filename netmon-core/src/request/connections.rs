@@ -5,6 +5,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    control::Cancel,
     error::Result,
     fact::Protocol,
     filter::{Field, Filter, FilterError, Relation, quote},
@@ -92,6 +93,11 @@ impl ConnectionFilter {
     /// # Errors
     /// [`Error::Filter`](crate::Error::Filter), which names the condition and what it may be.
     pub fn compile(&self) -> Result<Filter> {
+        self.compile_until(&Cancel::new())
+    }
+
+    /// The same, given up where a name is still looked up when somebody cancels.
+    pub(crate) fn compile_until(&self, cancel: &Cancel) -> Result<Filter> {
         let mut filter = Filter::everything();
         let mut require = |field, relation, values: &[&str]| {
             let condition =
@@ -125,7 +131,7 @@ impl ConnectionFilter {
             require(Field::Direction, Relation::Equal, &[direction.name()])?;
         }
         if let Some(remote) = self.remote.as_deref() {
-            let addresses = addresses(given("remote", remote, REMOTES)?)?;
+            let addresses = addresses(given("remote", remote, REMOTES)?, cancel)?;
             let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
             let relation = if addresses.len() == 1 { Relation::Equal } else { Relation::In };
             require(Field::Remote, relation, &addresses)?;
@@ -189,14 +195,14 @@ fn cgroup_path(path: &str) -> String {
 }
 
 /// The addresses that were asked for, as expressions have them.
-fn addresses(remote: &str) -> Result<Vec<String>, FilterError> {
+fn addresses(remote: &str, cancel: &Cancel) -> Result<Vec<String>> {
     let wrong = match Filter::comparison(Field::Remote, Relation::Equal, &[remote]) {
         Ok(_) => return Ok(vec![remote.to_owned()]),
         Err(message) => message,
     };
     // What has a colon is an address with a port, or no address at all, and the message says so.
     if remote.contains(':') {
-        return Err(FilterError::without_place(wrong));
+        return Err(FilterError::without_place(wrong).into());
     }
     let unknown = |reason: &str| {
         FilterError::without_place(format!(
@@ -205,16 +211,17 @@ fn addresses(remote: &str) -> Result<Vec<String>, FilterError> {
         ))
     };
     if !is_host_name(remote) {
-        return Err(unknown("it cannot be a name"));
+        return Err(unknown("it cannot be a name").into());
     }
-    let found = (remote, 0)
-        .to_socket_addrs()
+    let name = remote.to_owned();
+    let found = cancel
+        .wait_for(move || Ok((name.as_str(), 0).to_socket_addrs()))?
         .map_err(|error| unknown(quote(&error.to_string()).trim_matches('"')))?;
     let mut addresses: Vec<IpAddr> = found.map(|found| found.ip().to_canonical()).collect();
     addresses.sort_unstable();
     addresses.dedup();
     if addresses.is_empty() {
-        return Err(unknown("the name has no address"));
+        return Err(unknown("the name has no address").into());
     }
     Ok(addresses.iter().map(ToString::to_string).collect())
 }

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clap")]
 use super::parse_duration;
 use super::{ConnectionFilter, DEFAULT_WINDOW, LONGEST_PAST, LONGEST_WINDOW, check_window};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    filter::quote,
+};
 
 /// The dropped packets to count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,8 +68,19 @@ impl DropsRequest {
         if self.limit == Some(0) {
             return Err(Error::InvalidRequest("a limit of 0 rows leaves nothing to show".to_owned()));
         }
+        if let Some(reason) = self.reasons.iter().find(|reason| !is_reason(reason)) {
+            return Err(Error::InvalidRequest(format!(
+                "a reason is a word of the kernel's such as NO_SOCKET; {} is none",
+                quote(reason)
+            )));
+        }
         check_window(self.window, LONGEST_WINDOW)
     }
+}
+
+/// Whether a kernel may call a reason so. Which there are differs from version to version.
+fn is_reason(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]

@@ -69,17 +69,19 @@ pub struct Column {
     pub right: bool,
     /// Left out where there is no room for it.
     pub optional: bool,
+    /// Left out where there is no room even without the optional ones.
+    pub secondary: bool,
 }
 
 impl Column {
     /// A column of text.
     pub const fn text(title: &'static str) -> Self {
-        Self { title, right: false, optional: false }
+        Self { title, right: false, optional: false, secondary: false }
     }
 
     /// A column of numbers.
     pub const fn number(title: &'static str) -> Self {
-        Self { title, right: true, optional: false }
+        Self { title, right: true, optional: false, secondary: false }
     }
 }
 
@@ -87,6 +89,11 @@ impl Column {
     /// The same column, left out where there is no room for it.
     pub const fn optional(self) -> Self {
         Self { optional: true, ..self }
+    }
+
+    /// The same column, left out where there is no room even without the optional ones.
+    pub const fn secondary(self) -> Self {
+        Self { secondary: true, ..self }
     }
 }
 
@@ -111,7 +118,8 @@ pub struct Layout {
 impl Table {
     /// The table as lines, each ending in a line feed; empty when it has no rows.
     ///
-    /// Where it does not fit the width, optional columns are left out from the right, and then cells wrap between words.
+    /// Where it does not fit the width, optional columns are left out from the right, then secondary ones. Cells wrap
+    /// between words, and where there is no room for that either, anywhere.
     #[cfg(feature = "table")]
     pub fn render(&self, layout: Layout) -> String {
         use comfy_table::{
@@ -148,10 +156,16 @@ impl Table {
         for row in &self.rows {
             table.add_row(shown.iter().map(|&index| toned(cell(&row[index].text, index), row[index].tone)));
         }
+        let fits = layout.width.is_none_or(|width| self.needed(&shown) <= usize::from(width));
+        let last = shown.last().copied();
         for (column, &index) in table.column_iter_mut().zip(&shown) {
-            let least = u16::try_from(self.least_width(index)).unwrap_or(u16::MAX);
-            column.set_padding((0, GAP));
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least.saturating_add(GAP))));
+            let gap = if Some(index) == last { 0 } else { GAP };
+            column.set_padding((0, gap));
+            if fits {
+                let least = u16::try_from(self.least_width(index)).unwrap_or(u16::MAX);
+                column
+                    .set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least.saturating_add(gap))));
+            }
         }
         let mut text = String::new();
         for line in table.lines() {
@@ -166,24 +180,36 @@ impl Table {
     fn columns_that_fit(&self, width: Option<u16>) -> Vec<usize> {
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         let Some(width) = width else { return shown };
-        let needed = |shown: &[usize]| -> usize {
-            shown.iter().map(|&index| self.least_width(index) + usize::from(GAP)).sum()
-        };
-        while needed(&shown) > usize::from(width) {
-            let Some(last) = shown.iter().rposition(|&index| self.columns[index].optional) else { break };
+        while self.needed(&shown) > usize::from(width) {
+            let last =
+                |may_go: fn(&Column) -> bool| shown.iter().rposition(|&index| may_go(&self.columns[index]));
+            let Some(last) = last(|column| column.optional).or_else(|| last(|column| column.secondary))
+            else {
+                break;
+            };
             shown.remove(last);
         }
         shown
     }
 
-    /// The width that a column needs at least: numbers are not wrapped, text is between words.
+    /// The width that these columns need at least.
+    #[cfg(feature = "table")]
+    fn needed(&self, shown: &[usize]) -> usize {
+        let columns: usize = shown.iter().map(|&index| self.least_width(index)).sum();
+        columns + usize::from(GAP) * shown.len().saturating_sub(1)
+    }
+
+    /// The width that a column needs at least: numbers and short texts are not wrapped, long ones are between words.
     #[cfg(feature = "table")]
     fn least_width(&self, index: usize) -> usize {
         use unicode_width::UnicodeWidthStr as _;
 
+        /// Two lines of one or two words each would be no easier to read.
+        const SHORT: usize = 14;
+
         let column = &self.columns[index];
         let of_cell = |text: &str| {
-            if column.right {
+            if column.right || text.width() <= SHORT {
                 text.width()
             } else {
                 text.split(' ').map(str::width).max().unwrap_or_default()
@@ -192,6 +218,32 @@ impl Table {
         let cells = self.rows.iter().map(|row| of_cell(&row[index].text)).max().unwrap_or_default();
         cells.max(column.title.width())
     }
+}
+
+/// Sentences for a terminal: lines that are too long are broken between words, and go on further in. Words that are too
+/// long themselves stay whole, so that a command or an address can be copied.
+#[cfg(feature = "table")]
+pub fn wrapped(text: &str, layout: Layout) -> String {
+    use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
+
+    /// A column less would only make the text longer.
+    const LEAST: usize = 20;
+
+    let Some(width) = layout.width else { return text.to_owned() };
+    let line = |line: &str| {
+        let words = line.trim_start_matches(' ');
+        let indent = " ".repeat(line.len() - words.len());
+        let further = format!("{indent}    ");
+        let options = Options::new(usize::from(width).max(LEAST))
+            .initial_indent(&indent)
+            .subsequent_indent(&further)
+            .break_words(false)
+            .word_separator(WordSeparator::AsciiSpace)
+            .word_splitter(WordSplitter::NoHyphenation)
+            .wrap_algorithm(WrapAlgorithm::FirstFit);
+        textwrap::fill(&units::bound(words), options).replace(units::BOND, " ")
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Blanks between two columns.
@@ -204,9 +256,10 @@ fn toned(cell: comfy_table::Cell, tone: Tone) -> comfy_table::Cell {
 
     match tone {
         Tone::Plain => cell,
-        Tone::Good => cell.fg(Color::Green),
-        Tone::Warning => cell.fg(Color::Yellow),
-        Tone::Bad => cell.fg(Color::Red).add_attribute(Attribute::Bold),
+        // The bright ones, of which these are the dark, are hard to see on white.
+        Tone::Good => cell.fg(Color::DarkGreen),
+        Tone::Warning => cell.fg(Color::DarkYellow),
+        Tone::Bad => cell.fg(Color::DarkRed).add_attribute(Attribute::Bold),
         Tone::Dim => cell.add_attribute(Attribute::Dim),
     }
 }
@@ -245,5 +298,44 @@ mod tests {
             "NAME   RATE  ADDRESSES\neth0  1,000  192.0.2.10/24\n             2001:db8::10/64\n"
         );
         assert_eq!(at(24), "NAME  ADDRESSES\neth0  192.0.2.10/24\n      2001:db8::10/64\n");
+    }
+
+    #[test]
+    fn a_very_narrow_table_leaves_out_more_and_then_breaks_words() {
+        let table = Table {
+            columns: vec![
+                Column::text("PROCESS"),
+                Column::number("PID").secondary(),
+                Column::text("REMOTE"),
+                Column::number("RTT").optional(),
+            ],
+            rows: vec![vec!["systemd-resolve".into(), "640".into(), "192.0.2.53:53".into(), "1 ms".into()]],
+        };
+        let at = |width| table.render(Layout { width: Some(width), color: true });
+        assert!(at(40).contains("PID") && !at(40).contains("RTT"));
+        assert!(!at(34).contains("PID"));
+        for width in [10, 20, 30, 34, 40, 60] {
+            let plain = table.render(Layout { width: Some(width), color: false });
+            let longest = plain.lines().map(str::len).max();
+            assert!(longest <= Some(usize::from(width)), "{width}: {plain}");
+        }
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words_and_commands_are_not() {
+        let layout = Layout { width: Some(30), color: false };
+        assert_eq!(
+            wrapped(
+                "first line\n  Burst: at 12:30:15 there were 53 connections --cursor=0123456789abcdef0123456789",
+                layout
+            ),
+            "first line\n  Burst: at 12:30:15 there\n      were 53 connections\n      --cursor=0123456789abcdef0123456789"
+        );
+        assert_eq!(wrapped("a\n\nb", layout), "a\n\nb");
+        assert_eq!(
+            wrapped("it was received in full: 3.42 MB (114 kB/s)", layout),
+            "it was received in full:\n    3.42 MB (114 kB/s)"
+        );
+        assert_eq!(wrapped(&"word ".repeat(50), Layout::default()), "word ".repeat(50));
     }
 }

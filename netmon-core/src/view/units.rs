@@ -92,6 +92,31 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
+/// Stands between a number and its unit while lines are broken.
+#[cfg(feature = "table")]
+pub(super) const BOND: &str = "\u{a0}";
+
+/// Text in which numbers are bound to their units.
+#[cfg(feature = "table")]
+pub(super) fn bound(text: &str) -> String {
+    const UNITS: [&str; 13] = ["%", "B", "kB", "MB", "GB", "TB", "PB", "us", "ms", "s", "min", "h", "d"];
+
+    let is_unit = |word: &str| {
+        let unit = word.split('/').next().unwrap_or_default();
+        UNITS.contains(&unit.trim_end_matches([',', ';', '.', ':', ')']))
+    };
+    let mut bound = String::with_capacity(text.len());
+    let mut after_number = false;
+    for (place, word) in text.split(' ').enumerate() {
+        if place > 0 {
+            bound.push_str(if after_number && is_unit(word) { BOND } else { " " });
+        }
+        bound.push_str(word);
+        after_number = word.ends_with(|character: char| character.is_ascii_digit());
+    }
+    bound
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

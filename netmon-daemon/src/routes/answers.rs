@@ -75,6 +75,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
             ),
         )
         .route("/capabilities", question(|monitor, _, _| monitor.capabilities(), |_: &mut Nothing| {}))
+        .route("/diff", measurement(Monitor::diff))
         .route("/interfaces", measurement(interfaces))
         .route(
             "/rates",

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::LazyLock};
 
 use netmon_core::{
-    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, DiagnoseRequest, Diagnosis, DropsRequest,
-    InterfacesAnswer, ListenersAnswer, PacketDrops, PatternsAnswer, PatternsRequest, RateRequest,
-    RatesAnswer, SocketsAnswer, SocketsRequest, SummaryAnswer, SummaryRequest,
+    CapabilitiesAnswer, ConnectionsAnswer, ConnectionsRequest, DiagnoseRequest, Diagnosis, DiffAnswer,
+    DiffRequest, DropsRequest, InterfacesAnswer, ListenersAnswer, PacketDrops, PatternsAnswer,
+    PatternsRequest, RateRequest, RatesAnswer, SocketsAnswer, SocketsRequest, SummaryAnswer, SummaryRequest,
     source::remote::wire::{NDJSON, PROBLEM_JSON, Problem},
 };
 use serde_json::{Map, Value, json};
@@ -81,6 +81,15 @@ fn operations() -> Vec<Operation> {
             "Without since, the last five minutes.",
             schema_of::<DiagnoseRequest>,
             schema_of::<Diagnosis>,
+        ),
+        question(
+            "/v1/diff",
+            "compare",
+            "What differs between two times: new and gone destinations, listeners, processes and failures, and rates",
+            "With since, the last time with as long a time before it. Without, two windows one after the other, and it \
+             takes as long as both.",
+            schema_of::<DiffRequest>,
+            schema_of::<DiffAnswer>,
         ),
         question(
             "/v1/drops",

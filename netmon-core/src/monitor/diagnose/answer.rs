@@ -405,15 +405,25 @@ impl Diagnosis {
     }
 }
 
-impl fmt::Display for Diagnosis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Diagnosis {
+    /// How many findings there are, and how much was looked at.
+    fn in_short(&self) -> String {
         let window = units::seconds(Duration::from_millis((self.header.window.seconds * 1e3).round() as u64));
         let judged = self.checked.len() - self.rules(CheckOutcome::NotJudged).count();
         let rules = format!("{judged} of {} rules judged", self.checked.len());
         if self.total == 0 {
-            write!(f, "Nothing found in {window} ({rules})")?;
+            format!("Nothing found in {window} ({rules})")
         } else {
-            write!(f, "{} in {window} ({rules}):", units::counted(self.total, "finding"))?;
+            format!("{} in {window} ({rules})", units::counted(self.total, "finding"))
+        }
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_short())?;
+        if self.total > 0 {
+            f.write_str(":")?;
         }
         for finding in &self.findings {
             write!(f, "\n  {}: {} ({})", finding.severity, finding.title, finding.rule)?;
@@ -435,6 +445,14 @@ impl Answer for Diagnosis {
 
     fn rows(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// The findings themselves have a table.
+    fn heading(&self) -> String {
+        match self.total.saturating_sub(self.findings.len() as u64) {
+            0 => self.in_short(),
+            more => format!("{}; {} more than are shown", self.in_short(), units::count(more)),
+        }
     }
 
     fn tables(&self) -> Vec<Table> {

@@ -53,11 +53,11 @@ impl Facts {
     pub(super) fn gather(
         source: &dyn Source,
         request: &DiagnoseRequest,
+        scope: &Scope,
         watched: &Watched,
         counting: Option<&Result<Observation>>,
     ) -> Result<(Header, Self)> {
         let description = source.describe();
-        let scope = Scope::new(&request.filter, &[], source)?;
         let span = watched.span;
 
         let mut now = Seen::new(span);
@@ -93,7 +93,7 @@ impl Facts {
         let counters = counters(source, &span.from, &span.to)?;
         let before = moment_before(&span.from, watched.length());
         let earlier_counters = counters_or_none(source, &before, &span.from)?;
-        let drops = Drops::gather(source, &scope, watched, counting);
+        let drops = Drops::gather(source, scope, watched, counting);
 
         let header = observe::header(description, watched, observed.clone(), false);
         let patterns = finder.finish(header, None);

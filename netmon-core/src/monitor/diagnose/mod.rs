@@ -22,7 +22,7 @@ pub use answer::*;
 use facts::Facts;
 use thresholds::EXAMPLES;
 
-use super::observe::{self, Watched};
+use super::observe::{self, Scope, Watched};
 use crate::{
     answer::Window,
     control::Control,
@@ -66,8 +66,10 @@ pub(super) fn diagnose(
     control: &Control<'_>,
 ) -> Result<Diagnosis> {
     request.check()?;
+    // A filter that cannot be understood is told before anything is observed.
+    let scope = Scope::new(&request.filter, &[], source, &control.cancel)?;
     let (watched, counting) = watch(source, request, control)?;
-    let (header, facts) = Facts::gather(source, request, &watched, counting.as_ref())?;
+    let (header, facts) = Facts::gather(source, request, &scope, &watched, counting.as_ref())?;
 
     let mut diagnosis = Diagnosis { header, total: 0, findings: Vec::new(), checked: Vec::new() };
     for (rule, verdict) in GROUPS.iter().flat_map(|judge| judge(&facts)) {

@@ -66,21 +66,27 @@ impl InsightsAnswer {
     }
 }
 
+impl InsightsAnswer {
+    /// The model's words, with or without names, before the findings.
+    fn with_findings(&self, words: Option<&CleanProse>, findings: String) -> String {
+        match (words, &self.model) {
+            (Some(words), Some(model)) => {
+                format!("{words}\n\n(by the model {model}, from these findings:)\n{findings}")
+            }
+            _ => findings,
+        }
+    }
+}
+
 /// The model's words and the findings; by `{:#}` without any name, which are data and in fields of their own.
 impl fmt::Display for InsightsAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = if f.alternate() { &self.insights_without_names } else { &self.insights };
-        match (words, &self.model) {
-            (Some(words), Some(model)) => {
-                write!(f, "{words}\n\n(by the model {model}, from these findings:)\n{}", self.diagnosis)?;
-            }
-            _ => write!(f, "{}", self.diagnosis)?,
+        f.write_str(&self.with_findings(words.as_ref(), self.diagnosis.to_string()))?;
+        match self.as_it_is() {
+            Some(payload) => write!(f, "\n\n{payload}"),
+            None => Ok(()),
         }
-        if let Some(payload) = &self.payload {
-            let payload = serde_json::to_string_pretty(payload).unwrap_or_default();
-            write!(f, "\n\nA model would be sent this, and nothing was sent:\n{payload}")?;
-        }
-        Ok(())
     }
 }
 
@@ -93,6 +99,15 @@ impl Answer for InsightsAnswer {
 
     fn rows(&self) -> &[Finding] {
         &self.diagnosis.findings
+    }
+
+    fn heading(&self) -> String {
+        self.with_findings(self.insights.as_ref(), self.diagnosis.heading())
+    }
+
+    fn as_it_is(&self) -> Option<String> {
+        let payload = serde_json::to_string_pretty(self.payload.as_ref()?).unwrap_or_default();
+        Some(format!("A model would be sent this, and nothing was sent:\n{payload}"))
     }
 
     fn tables(&self) -> Vec<Table> {

@@ -34,13 +34,10 @@ pub(super) fn insights(
     control: &Control<'_>,
 ) -> Result<InsightsAnswer> {
     request.check()?;
-    let Some(model) = model else {
-        if request.dry_run {
-            let how = model::HOW_TO_CONFIGURE;
-            return Err(Error::InvalidRequest(format!(
-                "nothing would be sent, for there is no model; {how}"
-            )));
-        }
+    let is_named = model.is_some();
+    // Who has not chosen a model yet may want to see first what it would be sent.
+    let any = request.dry_run.then(Model::any).transpose()?;
+    let Some(model) = model.or(any.as_ref()) else {
         let mut answer = InsightsAnswer::new(monitor.diagnose(&request.diagnosis(), control)?);
         answer.ai_hint = Some(model::HOW_TO_CONFIGURE.to_owned());
         return Ok(answer);
@@ -62,7 +59,12 @@ pub(super) fn insights(
         prepare(monitor, request, model, &control)?
     };
     if request.dry_run {
-        return Ok(InsightsAnswer { payload: payload.as_object().cloned(), ..answer });
+        let payload = payload.as_object().cloned();
+        if is_named {
+            return Ok(InsightsAnswer { payload, ..answer });
+        }
+        let ai_hint = Some(model::HOW_TO_CONFIGURE.to_owned());
+        return Ok(InsightsAnswer { payload, model: None, ai_hint, ..answer });
     }
     let begin = *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let waiting = |progress: Progress| told(begin, progress);

@@ -820,7 +820,7 @@ impl PatternsAnswer {
     fn destination_table(&self) -> Table {
         let columns = vec![
             Column::text("DESTINATION"),
-            Column::text("PROTOCOL"),
+            Column::text("PROTOCOL").secondary(),
             Column::number("CONNECTIONS"),
             Column::number("FAILED"),
             Column::number("SENT").optional(),
@@ -911,6 +911,14 @@ const IN_DIGEST: usize = 5;
 /// With `{:#}` without names that processes gave themselves: findings tell of them by number.
 impl fmt::Display for PatternsAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_sums(f)?;
+        self.write_findings(f, if f.alternate() { Names::LeftOut } else { Names::Told })?;
+        self.write_absent(f)
+    }
+}
+
+impl PatternsAnswer {
+    fn write_sums(&self, f: &mut impl fmt::Write) -> fmt::Result {
         write!(f, "Connection Analysis:")?;
         let window = units::seconds(Duration::from_millis((self.header.window.seconds * 1e3).round() as u64));
         if self.connections == 0 {
@@ -945,7 +953,10 @@ impl fmt::Display for PatternsAnswer {
         if self.failure_ratio.decided > 0 {
             write!(f, "\n  Failures: {}", self.failure_ratio.words())?;
         }
-        let names = if f.alternate() { Names::LeftOut } else { Names::Told };
+        Ok(())
+    }
+
+    fn write_findings(&self, f: &mut impl fmt::Write, names: Names) -> fmt::Result {
         let mut section = None;
         let mut shown = 0;
         for row in self.findings() {
@@ -964,6 +975,10 @@ impl fmt::Display for PatternsAnswer {
                 write!(f, "\n  {title}: ... more of these are in the table")?;
             }
         }
+        Ok(())
+    }
+
+    fn write_absent(&self, f: &mut impl fmt::Write) -> fmt::Result {
         let absent = self.absent();
         if !absent.is_empty() {
             write!(f, "\n  Looked for and not found: {}", absent.join(", "))?;
@@ -985,6 +1000,14 @@ impl Answer for PatternsAnswer {
                 .map(|detail| Pattern { kind: detail.kind(), message: detail.message(Names::Told), detail })
                 .collect()
         })
+    }
+
+    /// What stands out has a table.
+    fn heading(&self) -> String {
+        let mut heading = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write_sums(&mut heading).and_then(|()| self.write_absent(&mut heading));
+        heading
     }
 
     fn tables(&self) -> Vec<Table> {

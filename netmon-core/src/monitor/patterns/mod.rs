@@ -40,7 +40,7 @@ pub(super) fn patterns(
 ) -> Result<PatternsAnswer> {
     request.check()?;
     let description = source.describe();
-    let scope = Scope::new(&request.filter, &[], source)?;
+    let scope = Scope::new(&request.filter, &[], source, &control.cancel)?;
     let watched = observe::watch(source, request.since, request.window, control)?;
     let span = watched.span;
 

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     answer::Header,
-    control::Control,
+    control::{Cancel, Control},
     error::{Error, Result},
     fact::{ConnectionId, InterfaceFact, InterfaceSnapshot, Moment, Observed, Protocol},
     request::{LONGEST_WINDOW, TopRequest, check_window},
@@ -87,7 +87,7 @@ impl fmt::Debug for TopWatch {
 impl TopWatch {
     pub(super) fn begin(source: Arc<dyn Source>, request: &TopRequest) -> Result<Self> {
         check_window(request.interval, LONGEST_WINDOW)?;
-        let scope = Scope::new(&request.filter, &[], &*source)?;
+        let scope = Scope::new(&request.filter, &[], &*source, &Cancel::new())?;
         let observation = match source.observe() {
             Ok(observation) => Some(observation),
             Err(Error::NotInSource { .. }) => None,

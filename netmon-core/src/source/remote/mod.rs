@@ -7,7 +7,7 @@ use std::{
     env, fmt, fs,
     io::{self, BufRead as _, BufReader},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -144,16 +144,21 @@ impl RemoteOptions {
 ///
 /// A request that meets a daemon which was started anew is sent again once.
 pub struct RemoteSource {
+    client: Arc<Client>,
+    description: Mutex<SourceDescription>,
+}
+
+/// How the daemon is asked.
+struct Client {
     address: Address,
     base: String,
     agent: Agent,
     token: Option<String>,
-    description: Mutex<SourceDescription>,
 }
 
 impl fmt::Debug for RemoteSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteSource").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("RemoteSource").field("address", &self.client.address).finish_non_exhaustive()
     }
 }
 
@@ -178,18 +183,33 @@ impl RemoteSource {
         }
         .to_owned();
         let description = Mutex::new(SourceDescription::new("netmond", "unknown", "unknown"));
-        let source = Self { address: options.address, base, agent, token: options.token, description };
+        let client = Client { address: options.address, base, agent, token: options.token };
+        let source = Self { client: Arc::new(client), description };
         source.refresh()?;
         Ok(source)
     }
 
     /// Learns anew what the daemon's source is.
     fn refresh(&self) -> Result<()> {
-        let description: SourceDescription = self.fact("source", &Nothing {})?;
+        let description: SourceDescription = self.client.fact("source", &Nothing {})?;
         *self.description.lock().unwrap_or_else(PoisonError::into_inner) = description;
         Ok(())
     }
 
+    /// A whole question, given up where somebody cancels before the daemon has answered.
+    fn evaluate_in<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &'static str,
+        request: &(impl Serialize + Clone + Send + 'static),
+        window: Duration,
+        control: &Control<'_>,
+    ) -> Result<Box<T>> {
+        let (client, request) = (Arc::clone(&self.client), request.clone());
+        control.cancel.wait_for(move || client.ask(path, &request, REPLY_WITHIN + window).map(Box::new))
+    }
+}
+
+impl Client {
     fn unreachable(&self, reason: impl fmt::Display) -> Error {
         unreachable(&self.address, &reason.to_string())
     }
@@ -239,19 +259,10 @@ impl RemoteSource {
         }
         request.send(body)
     }
-
-    fn evaluate_in<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        request: &impl Serialize,
-        window: Duration,
-    ) -> Result<Box<T>> {
-        self.ask(path, request, REPLY_WITHIN + window).map(Box::new)
-    }
 }
 
 /// The request of a method without arguments.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Nothing {}
 
 fn config() -> ConfigBuilder<AgentScope> {
@@ -332,7 +343,7 @@ impl Source for RemoteSource {
     }
 
     fn start(&self) -> Result<Moment> {
-        self.fact("start", &Nothing {})
+        self.client.fact("start", &Nothing {})
     }
 
     fn wait(&self, from: &Moment, window: Duration, control: &Control<'_>) -> Result<Moment> {
@@ -347,7 +358,7 @@ impl Source for RemoteSource {
                 window_ns: nanoseconds(window),
                 patience_ms: milliseconds(PATIENCE),
             };
-            let reply: WaitReply = self.fact("wait", &request)?;
+            let reply: WaitReply = self.client.fact("wait", &request)?;
             if let Some(moment) = reply.moment {
                 control.report(window, window);
                 return Ok(moment);
@@ -357,7 +368,7 @@ impl Source for RemoteSource {
     }
 
     fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot> {
-        self.fact("interfaces", &AtRequest { at: *at })
+        self.client.fact("interfaces", &AtRequest { at: *at })
     }
 
     fn count(
@@ -374,11 +385,12 @@ impl Source for RemoteSource {
             hook: choice,
         };
         // Counted as long as the reply is not read to its end, which does not come by itself.
-        let response = self.post("facts/count", &request, None)?;
+        let response = self.client.post("facts/count", &request, None)?;
         let mut reader = BufReader::new(response.into_body().into_reader());
         let mut line = String::new();
-        reader.read_line(&mut line).map_err(|error| self.unreachable(error))?;
-        let reply: CountReply = serde_json::from_str(&line).map_err(|error| self.unreachable(error))?;
+        reader.read_line(&mut line).map_err(|error| self.client.unreachable(error))?;
+        let reply: CountReply =
+            serde_json::from_str(&line).map_err(|error| self.client.unreachable(error))?;
         Ok(Counting {
             active: reply.active,
             missing: reply.missing,
@@ -388,19 +400,19 @@ impl Source for RemoteSource {
     }
 
     fn hooks(&self) -> Result<Vec<HookStatus>> {
-        self.fact("hooks", &Nothing {})
+        self.client.fact("hooks", &Nothing {})
     }
 
     fn observe(&self) -> Result<Observation> {
         // Perhaps it is another daemon by now.
         self.refresh()?;
-        let reply: ObserveReply = self.fact("observe", &Nothing {})?;
+        let reply: ObserveReply = self.client.fact("observe", &Nothing {})?;
         // A daemon observes all the time.
         Ok(Observation { from: reply.from, cursor: reply.cursor, guard: Box::new(()) })
     }
 
     fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
-        self.fact("observed", &ObservedRequest { since_ns: since.map(nanoseconds) })
+        self.client.fact("observed", &ObservedRequest { since_ns: since.map(nanoseconds) })
     }
 
     fn connections(
@@ -410,16 +422,16 @@ impl Source for RemoteSource {
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
         let request = SightingsRequest { span: *span, filter: filter.clone() };
-        let response = self.post("facts/connections", &request, Some(REPLY_WITHIN * 4))?;
+        let response = self.client.post("facts/connections", &request, Some(REPLY_WITHIN * 4))?;
         for line in BufReader::new(response.into_body().into_reader()).lines() {
-            let line = line.map_err(|error| self.unreachable(error))?;
-            match serde_json::from_str(&line).map_err(|error| self.unreachable(error))? {
+            let line = line.map_err(|error| self.client.unreachable(error))?;
+            match serde_json::from_str(&line).map_err(|error| self.client.unreachable(error))? {
                 SightingLine::Connection { fact, before } => visit(Sighting { fact: &fact, before }),
                 SightingLine::End { observed } => return Ok(observed),
                 SightingLine::Failed { problem } => return Err(problem.into()),
             }
         }
-        Err(self.unreachable("it ended in the middle of an answer"))
+        Err(self.client.unreachable("it ended in the middle of an answer"))
     }
 
     fn counted(&self, at: &Moment) -> Result<Moment> {
@@ -427,19 +439,19 @@ impl Source for RemoteSource {
         if self.describe().kind != *"replay" {
             return Ok(*at);
         }
-        self.fact("counted", &AtRequest { at: *at })
+        self.client.fact("counted", &AtRequest { at: *at })
     }
 
     fn totals(&self) -> Result<ConnectionTotals> {
-        self.fact("totals", &Nothing {})
+        self.client.fact("totals", &Nothing {})
     }
 
     fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {
-        self.fact("sockets", &AtRequest { at: *at })
+        self.client.fact("sockets", &AtRequest { at: *at })
     }
 
     fn protocol_counters(&self, at: &Moment) -> Result<ProtocolSnapshot> {
-        self.fact("protocol_counters", &AtRequest { at: *at })
+        self.client.fact("protocol_counters", &AtRequest { at: *at })
     }
 
     fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
@@ -450,7 +462,7 @@ impl Source for RemoteSource {
             }
             let left = patience.saturating_sub(start.elapsed());
             let request = ChangesRequest { after, patience_ms: milliseconds(left.min(PATIENCE)) };
-            let changes: Changes = self.fact("changes", &request)?;
+            let changes: Changes = self.client.fact("changes", &request)?;
             if !changes.connections.is_empty()
                 || changes.missed > 0
                 || changes.next != after
@@ -463,12 +475,12 @@ impl Source for RemoteSource {
 
     fn observe_drops(&self) -> Result<Observation> {
         self.refresh()?;
-        let reply: ObserveReply = self.fact("observe_drops", &Nothing {})?;
+        let reply: ObserveReply = self.client.fact("observe_drops", &Nothing {})?;
         Ok(Observation { from: reply.from, cursor: reply.cursor, guard: Box::new(()) })
     }
 
     fn observed_drops(&self, since: Option<Duration>) -> Result<Option<Span>> {
-        self.fact("observed_drops", &ObservedRequest { since_ns: since.map(nanoseconds) })
+        self.client.fact("observed_drops", &ObservedRequest { since_ns: since.map(nanoseconds) })
     }
 
     fn drops(
@@ -478,50 +490,52 @@ impl Source for RemoteSource {
         visit: &mut dyn FnMut(DropSighting<'_>),
     ) -> Result<Observed> {
         let request = SightingsRequest { span: *span, filter: filter.clone() };
-        let response = self.post("facts/drops", &request, Some(REPLY_WITHIN))?;
+        let response = self.client.post("facts/drops", &request, Some(REPLY_WITHIN))?;
         for line in BufReader::new(response.into_body().into_reader()).lines() {
-            let line = line.map_err(|error| self.unreachable(error))?;
-            match serde_json::from_str(&line).map_err(|error| self.unreachable(error))? {
+            let line = line.map_err(|error| self.client.unreachable(error))?;
+            match serde_json::from_str(&line).map_err(|error| self.client.unreachable(error))? {
                 DropLine::Drop { fact, before } => visit(DropSighting { fact: &fact, before }),
                 DropLine::End { observed } => return Ok(observed),
             }
         }
-        Err(self.unreachable("it ended in the middle of an answer"))
+        Err(self.client.unreachable("it ended in the middle of an answer"))
     }
 
     fn permit(&self, filter: &Filter) -> Result<()> {
-        self.fact("permit", &PermitRequest { filter: filter.clone() })
+        self.client.fact("permit", &PermitRequest { filter: filter.clone() })
     }
 
-    fn evaluate(&self, question: Question<'_>, _: &Control<'_>) -> Result<Option<Evaluated>> {
+    fn evaluate(&self, question: Question<'_>, control: &Control<'_>) -> Result<Option<Evaluated>> {
         let none = Duration::ZERO;
         Ok(Some(match question {
             Question::Connections(request) => {
-                Evaluated::Connections(self.evaluate_in("connections", request, request.window)?)
+                Evaluated::Connections(self.evaluate_in("connections", request, request.window, control)?)
             }
             Question::Summary(request) => {
-                Evaluated::Summary(self.evaluate_in("summary", request, request.window)?)
+                Evaluated::Summary(self.evaluate_in("summary", request, request.window, control)?)
             }
             Question::Patterns(request) => {
-                Evaluated::Patterns(self.evaluate_in("patterns", request, request.window)?)
+                Evaluated::Patterns(self.evaluate_in("patterns", request, request.window, control)?)
             }
             Question::Diagnose(request) => {
-                Evaluated::Diagnosis(self.evaluate_in("diagnose", request, request.window)?)
+                Evaluated::Diagnosis(self.evaluate_in("diagnose", request, request.window, control)?)
             }
-            Question::Sockets(request) => Evaluated::Sockets(self.evaluate_in("sockets", request, none)?),
+            Question::Sockets(request) => {
+                Evaluated::Sockets(self.evaluate_in("sockets", request, none, control)?)
+            }
             Question::Listeners(request) => {
-                Evaluated::Listeners(self.evaluate_in("listeners", request, none)?)
+                Evaluated::Listeners(self.evaluate_in("listeners", request, none, control)?)
             }
             Question::Drops(request) => {
-                Evaluated::Drops(self.evaluate_in("drops", request, request.window)?)
+                Evaluated::Drops(self.evaluate_in("drops", request, request.window, control)?)
             }
             Question::Capabilities => {
-                Evaluated::Capabilities(self.evaluate_in("capabilities", &Nothing {}, none)?)
+                Evaluated::Capabilities(self.evaluate_in("capabilities", &Nothing {}, none, control)?)
             }
         }))
     }
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {
-        self.fact("leftovers", &Nothing {})
+        self.client.fact("leftovers", &Nothing {})
     }
 }
