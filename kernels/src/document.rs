@@ -54,6 +54,10 @@ programs, asked by `netmon-cli doctor -o json`, and tried with connections, data
 fails where something works less than here. This file is made from `kernels/expected.json`; `NETMON_UPDATE=1 ./x kernels`
 writes both anew.
 
+The machines are emulated, each with one processor, and slow: programs are interrupted there far more often than elsewhere.
+Where tracepoints let processes be interrupted (the newest kernel), the kernel then leaves other runs of the same program out;
+it counts them, and answers say so.
+
 *fallback*: by other means, with less; *missing*: not there, and every answer says so with the reason.
 ";
 
@@ -221,7 +225,20 @@ fn owners_table(kernels: &[(&str, &Report)]) -> String {
             text.push_str(&format!("| {named} | {side} | {} |\n", cells.join(" | ")));
         }
     }
-    text
+    let said: String = kernels
+        .iter()
+        .flat_map(|(kernel, report)| {
+            report.situations.iter().map(move |(situation, findings)| (kernel, situation, findings))
+        })
+        .filter_map(|(kernel, situation, findings)| {
+            Some(format!(
+                "- {kernel}, {}: the answer itself says that {}\n",
+                title(situation),
+                findings.said_lost.as_ref()?
+            ))
+        })
+        .collect();
+    if said.is_empty() { text } else { format!("{text}\n{said}") }
 }
 
 fn suite_table(kernels: &[(&str, &Report)]) -> String {

@@ -18,8 +18,9 @@ const TOOLS: [&str; 12] = [
 ];
 
 /// Modules that the tests' interfaces, queues and lists of sockets need; and what those need.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "veth",
+    "bridge",
     "tun",
     "dummy",
     "8021q",

@@ -27,15 +27,20 @@ fn every_owner_is_expected_where_the_hooks_exist() {
     for (name, report) in &expectation.kernels {
         assert_eq!(report.situations.len(), SITUATIONS.len(), "{name}");
         for situation in ["root", "system_calls", "capabilities"] {
-            let owners = &report.situations[situation].owners;
-            let right = |side: &str| (owners[side].right, owners[side].wrong, owners[side].total());
-            assert_eq!(right("clients"), (200, 0, 200), "{name}, {situation}");
-            assert_eq!(right("senders"), (61, 0, 61), "{name}, {situation}");
+            let findings = &report.situations[situation];
             // Before Linux 6.3 nothing tells who uses what another one accepted, but for following system calls.
             let is_exact = !["5.10", "6.1"].contains(&name.as_str()) || situation == "system_calls";
-            let servers = right("servers");
-            assert_eq!((servers.1, servers.2), (0, 200), "{name}, {situation}");
-            assert!(!is_exact || servers.0 == 200, "{name}, {situation}: {servers:?}");
+            for (side, total) in [("clients", 200), ("servers", 200), ("senders", 61)] {
+                let owners = findings.owners[side];
+                assert_eq!((owners.total(), owners.wrong), (total, 0), "{name}, {situation}, {side}");
+                let known = if is_exact || side != "servers" {
+                    owners.right
+                } else {
+                    owners.right + owners.inherited
+                };
+                let said = if findings.said_lost.is_some() { total / 20 } else { 0 };
+                assert!(known + said >= total, "{name}, {situation}, {side}: {owners}");
+            }
         }
     }
 }
