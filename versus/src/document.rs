@@ -53,7 +53,11 @@ impl<'a> Results<'a> {
         for line in lines {
             match line {
                 Line::Run(run) => results.run = run.clone(),
-                Line::Tool(tool) => results.tools.push(tool),
+                // A later line of the same tool knows more.
+                Line::Tool(tool) => match results.tools.iter_mut().find(|known| known.name == tool.name) {
+                    Some(known) => *known = tool,
+                    None => results.tools.push(tool),
+                },
                 Line::Measured(measured) => results.measured.push(measured),
             }
         }
