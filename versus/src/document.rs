@@ -223,7 +223,8 @@ const REASONS: &[(Kind, &str, &str)] = &[
 
 /// Where netmon's resident memory is.
 const RESIDENT: &str = "of netmond's resident memory some 10 MB are its program, which also holds TLS, HTTP and the API's \
-     document; 8 MB are one ring of 4 MB for the kernel's records, which libbpf maps twice in a row; 1 to 3 MB are its own";
+     document; 8 MB are one ring of 4 MB for the kernel's records, which is mapped twice in a row; 1 to 3 MB are \
+     its own";
 
 /// The whole page.
 pub(crate) fn document(lines: &[Line]) -> String {
@@ -255,7 +256,11 @@ pub(crate) fn document(lines: &[Line]) -> String {
 /// The tables alone, for a part of a run.
 pub(crate) fn tables(lines: &[Line]) -> String {
     let results = Results::of(lines);
-    let mut text = tables_of(&results);
+    let mut text = String::new();
+    if results.run.quick {
+        text += "\nQuick: shorter, and fewer of each, than the tables' titles say.\n";
+    }
+    text += &tables_of(&results);
     let failures = failures(&results);
     if !failures.is_empty() {
         let _ = write!(text, "\n{failures}");
