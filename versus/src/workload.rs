@@ -265,6 +265,9 @@ fn loaded(link: &VethPair, kind: Kind, duration: Duration, role: &str) -> Outcom
     }
 }
 
+/// For all tools, one after the other: some take a quarter of a minute to list that many sockets.
+const LIFETIME: Duration = Duration::from_secs(900);
+
 /// Connections on the loopback of the near side, as long as it lives; both ends of each are there.
 pub(crate) struct OpenSockets {
     running: workload::Running,
@@ -277,8 +280,8 @@ pub(crate) struct OpenSockets {
 impl OpenSockets {
     pub(crate) fn open(link: &VethPair, sockets: u32) -> Self {
         let connections = sockets / 2;
-        let mut running =
-            workload::start(&link.near.netns, &format!("hold --connections {connections} 127.0.0.1:0"));
+        let hold = format!("hold --connections {connections} 127.0.0.1:0");
+        let mut running = workload::start_living(&link.near.netns, LIFETIME, &hold);
         running.ready();
         let (mut acceptors, mut clients) = (Vec::new(), Vec::new());
         for truth in running.lines() {
