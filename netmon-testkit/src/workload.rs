@@ -168,6 +168,17 @@ pub fn start(netns: &Netns, command_line: &str) -> Running {
     Running::of(netns.command(program()), command_line)
 }
 
+/// The same for one that may live longer than the two minutes after which the program ends by itself.
+///
+/// # Panics
+/// Where the program cannot be started.
+#[track_caller]
+pub fn start_living(netns: &Netns, lifetime: Duration, command_line: &str) -> Running {
+    let mut command = netns.command(program());
+    command.env("NETMON_WORKLOAD_SECONDS", lifetime.as_secs().to_string());
+    Running::of(command, command_line)
+}
+
 /// The same in the namespace of the caller.
 ///
 /// # Panics

@@ -1,6 +1,9 @@
 //! docs/versus.md, from the results.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+};
 
 use crate::{
     measured::{Line, Measured, Run, Tool},
@@ -53,11 +56,26 @@ impl<'a> Results<'a> {
         for line in lines {
             match line {
                 Line::Run(run) => results.run = run.clone(),
-                Line::Tool(tool) => results.tools.push(tool),
+                // A later line of the same tool knows more.
+                Line::Tool(tool) => match results.tools.iter_mut().find(|known| known.name == tool.name) {
+                    Some(known) => *known = tool,
+                    None => results.tools.push(tool),
+                },
                 Line::Measured(measured) => results.measured.push(measured),
             }
         }
         results
+    }
+
+    /// To be said of a section whose rounds are fewer, after a run that was interrupted.
+    fn fewer_rounds(&self, kind: Kind) -> String {
+        let rounds: BTreeSet<u32> =
+            self.measured.iter().filter(|one| one.workload == Some(kind)).map(|one| one.round).collect();
+        match rounds.len() {
+            all if all == self.run.rounds as usize => String::new(),
+            1 => "from one round; ".to_owned(),
+            some => format!("from {some} rounds; "),
+        }
     }
 
     fn has(&self, kind: Kind) -> bool {
@@ -219,7 +237,8 @@ const REASONS: &[(Kind, &str, &str)] = &[
 
 /// Where netmon's resident memory is.
 const RESIDENT: &str = "of netmond's resident memory some 10 MB are its program, which also holds TLS, HTTP and the API's \
-     document; 8 MB are one ring of 4 MB for the kernel's records, which libbpf maps twice in a row; 1 to 3 MB are its own";
+     document; 8 MB are one ring of 4 MB for the kernel's records, which is mapped twice in a row; 1 to 3 MB are \
+     its own";
 
 /// The whole page.
 pub(crate) fn document(lines: &[Line]) -> String {
@@ -251,7 +270,11 @@ pub(crate) fn document(lines: &[Line]) -> String {
 /// The tables alone, for a part of a run.
 pub(crate) fn tables(lines: &[Line]) -> String {
     let results = Results::of(lines);
-    let mut text = tables_of(&results);
+    let mut text = String::new();
+    if results.run.quick {
+        text += "\nQuick: shorter, and fewer of each, than the tables' titles say.\n";
+    }
+    text += &tables_of(&results);
     let failures = failures(&results);
     if !failures.is_empty() {
         let _ = write!(text, "\n{failures}");
@@ -284,7 +307,7 @@ const CLOSING: &str = "
 - **Owners**: *right* is the process by its number, or by its name where a tool tells no numbers; every client has a name of its
   own. *Unknown* includes connections that a tool did not tell of. Where it tells twice, its last word counts.
 - netmon's programs see the whole host: both ends of each connection here, which costs it twice.
-- What a tool lost is what it says itself; tools that say nothing of it have a dash.
+- Tools that say nothing of what they lost have a dash.
 ";
 
 /// The sentences that the budget is about.
@@ -409,7 +432,7 @@ fn tables_of(results: &Results<'_>) -> String {
         text += "\n## 50,000 packets a second\n\n`./x versus packets`: datagrams of 100 bytes from one process. *Bytes* are those \
                  that the tool tells, in its own unit, as a part of those that there were.\n\n";
         let mut table =
-            Table::new(&["tool", "CPU, %", "memory, MB", "traffic's CPU", "owner", "bytes", "unit", "lost"]);
+            Table::new(&["tool", "CPU, %", "memory, MB", "traffic's CPU", "owner", "bytes", "unit"]);
         rows(results, Kind::Packets, &mut table, |tool| {
             vec![
                 results.sample(Kind::Packets, tool, |one| one.cpu_percent).shown(1),
@@ -418,7 +441,6 @@ fn tables_of(results: &Results<'_>) -> String {
                 verdict(results, Kind::Packets, tool),
                 bytes(results, Kind::Packets, tool),
                 unit(results, Kind::Packets, tool),
-                results.sample(Kind::Packets, tool, |one| Some(one.lost? as f64)).shown(0),
             ]
         });
         let _ = write!(text, "{table}");
@@ -442,16 +464,10 @@ fn tables_of(results: &Results<'_>) -> String {
     if results.has(Kind::Storm) {
         text += "\n## Connect storm\n\n`./x versus storm`: one process connects and closes as fast as it can, another accepts. \
                  *Told* is how many of the connections a tool tells of; one that \
-                 sums up by addresses and ports tells only one where a port was used again.\n\n";
-        let mut table = Table::new(&[
-            "tool",
-            "speed",
-            "traffic's CPU",
-            "told",
-            "CPU, %",
-            "memory, MB",
-            "lost, by its own word",
-        ]);
+                 sums up by addresses and ports tells only one where a port was used again. \
+                 *Lost* is what it says itself, of the whole session; netmond, which is asked, of this workload.\n\n";
+        let mut table =
+            Table::new(&["tool", "speed", "traffic's CPU", "told", "CPU, %", "memory, MB", "lost"]);
         rows(results, Kind::Storm, &mut table, |tool| {
             vec![
                 results.sample(Kind::Storm, tool, |one| one.speed).shown(2),
@@ -467,10 +483,11 @@ fn tables_of(results: &Results<'_>) -> String {
     if results.has(Kind::Sockets) {
         let _ = write!(
             text,
-            "\n## {} open sockets\n\n`./x versus sockets`: a tool is started beside open connections of which both ends are \
+            "\n## {} open sockets\n\n`./x versus sockets`: {}a tool is started beside open connections of which both ends are \
              local, and watched while nothing happens. *List* is one command that lists all of them with their owners, for those \
              that have one: right / unknown / wrong.\n\n",
-            thousands(results.run.sockets)
+            thousands(results.run.sockets),
+            results.fewer_rounds(Kind::Sockets),
         );
         let mut table = Table::new(&["tool", "CPU, %", "memory, MB", "list, s", "owners"]);
         rows(results, Kind::Sockets, &mut table, |tool| {
@@ -602,6 +619,6 @@ mod tests {
         assert!(text.contains("does not run here: *cannot \\| start*"), "{text}");
         assert!(text.contains("netmond takes 1.5 % of a core (budget of 2 %: kept)"), "{text}");
         assert!(text.contains("netmon-cli takes 2.5 % of a core (budget of 2 %: exceeded)"), "{text}");
-        assert!(text.contains("| **netmond** | 1.5 | 12.0 | - | right | - | - | - |"), "{text}");
+        assert!(text.contains("| **netmond** | 1.5 | 12.0 | - | right | - | - |"), "{text}");
     }
 }

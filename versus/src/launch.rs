@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     Result,
     process::{Handle, Meter},
+    rivals::Place,
 };
 
 /// How a tool is run.
@@ -137,7 +138,13 @@ enum Process {
 
 impl Running {
     /// Starts it, and waits until it is ready. The error is what it said itself.
-    pub(crate) fn start(launch: &Launch, netns: &Netns, folder: &Path, meter: &Meter) -> Result<Self> {
+    pub(crate) fn start(
+        launch: &Launch,
+        place: &Place<'_>,
+        meter: &Meter,
+        warm_up: Duration,
+    ) -> Result<Self> {
+        let (netns, folder) = (place.netns, place.folder);
         let (out, errors) = (File::create(folder.join("stdout"))?, File::create(folder.join("stderr"))?);
         let handle = meter.handle();
         let mut command = launch.command(netns, folder);
@@ -162,14 +169,14 @@ impl Running {
             }
         };
         let mut running = Self { process, handle, folder: folder.to_owned() };
-        running.warm_up(launch.ready)?;
+        running.warm_up(launch.ready, warm_up)?;
         Ok(running)
     }
 
-    fn warm_up(&mut self, ready: Option<&str>) -> Result<()> {
+    fn warm_up(&mut self, ready: Option<&str>, otherwise: Duration) -> Result<()> {
         let start = Instant::now();
         // Time to open its interface or to compile its programs, for those that do not say when they are ready.
-        let least = Duration::from_millis(if ready.is_some() { 0 } else { 2500 });
+        let least = if ready.is_some() { Duration::ZERO } else { otherwise };
         loop {
             let told = self.told_so_far();
             let is_ready =

@@ -174,10 +174,9 @@ fn measure(options: &Options, programs: &Programs, folder: &Path, results: &Path
             }
             open.close();
         }
-    }
-    for rival in &chosen {
-        if let Some(tool) = tools.remove(rival.name) {
-            writer.write(&Line::Tool(tool))?;
+        // Each round again, so that a run that is interrupted has them too.
+        for tool in chosen.iter().filter_map(|rival| tools.get(rival.name)) {
+            writer.write(&Line::Tool(tool.clone()))?;
         }
     }
     let _ = fs::remove_dir_all(&work);

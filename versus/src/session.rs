@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use netmon_testkit::{Side, VethPair};
@@ -52,24 +52,11 @@ fn folder(setting: &Setting<'_>, rival: &Rival) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn duration(size: Size, kind: Kind) -> Duration {
-    match kind {
-        Kind::Packets => size.packets,
-        Kind::Bulk => size.bulk,
-        _ => size.storm,
-    }
-}
-
 /// The loads among these without a tool, to compare with.
 pub(crate) fn unwatched(kinds: &[Kind], size: Size) -> Result<Vec<(Kind, Outcome)>> {
     let link = VethPair::create();
     let loads = kinds.iter().copied().filter(|kind| kind.is_load());
-    loads
-        .map(|kind| {
-            let duration = if kind == Kind::Packets { size.unwatched_packets } else { duration(size, kind) };
-            Ok((kind, workload::run(kind, &link, duration)?))
-        })
-        .collect()
+    loads.map(|kind| Ok((kind, workload::run(kind, &link, size.unwatched())?))).collect()
 }
 
 /// The loads compared with themselves, without any tool: how far a ratio is from 1 by chance.
@@ -117,12 +104,12 @@ fn with_tool(setting: &Setting<'_>, rival: &Rival, kinds: &[Kind]) -> Result<Cam
         programs: setting.programs,
     };
     let meter = Meter::start();
-    let running = Running::start(&(rival.launch)(&place), place.netns, &folder, &meter)?;
+    let running = Running::start(&(rival.launch)(&place), &place, &meter, setting.size.warm_up)?;
     let mut all = Vec::new();
     for kind in kinds.iter().copied().filter(|kind| *kind != Kind::Sockets) {
         meter.take_highest_resident_bytes();
         let (start, cpu) = (Instant::now(), meter.cpu());
-        let outcome = workload::run(kind, &link, duration(setting.size, kind))?;
+        let outcome = workload::run(kind, &link, setting.size)?;
         if !kind.is_load() {
             thread::sleep(rival.settle(setting.size.settle));
         }
@@ -189,7 +176,7 @@ pub(crate) fn beside_sockets(
         programs: setting.programs,
     };
     let meter = Meter::start();
-    let running = Running::start(&(rival.launch)(&place), place.netns, &folder, &meter)?;
+    let running = Running::start(&(rival.launch)(&place), &place, &meter, setting.size.warm_up)?;
     let (start, cpu) = (Instant::now(), meter.cpu());
     thread::sleep(setting.size.beside_sockets);
     let mut measured = Measured {

@@ -69,6 +69,10 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
+    fn key(&self) -> Key {
+        (self.protocol, self.local_port, Some(self.remote))
+    }
+
     pub(crate) fn of(truth: &Truth) -> Option<Self> {
         Some(Self {
             protocol: truth.protocol,
@@ -140,11 +144,21 @@ impl<'a> Sightings<'a> {
     }
 
     pub(crate) fn owners(&self, truth: &[Owned]) -> Owners {
+        let mut with_these_ports = HashMap::new();
+        for owned in truth {
+            *with_these_ports.entry(owned.key()).or_insert(0) += 1;
+        }
         let mut owners = Owners::default();
         for owned in truth {
             let seen = self.of(owned);
-            // A tool may learn the owner later, or correct itself: its last word counts.
-            match seen.iter().rev().find(|sighting| sighting.names_somebody()) {
+            let mut named = seen.iter().rev().filter(|sighting| sighting.names_somebody());
+            // A tool may learn the owner later, or correct itself: its last word counts. Only where the kernel gave two of
+            // them the same ports, one after the other, each word may be about either.
+            let told = match with_these_ports[&owned.key()] {
+                1 => named.next(),
+                _ => named.clone().find(|sighting| sighting.names(owned)).or_else(|| named.next()),
+            };
+            match told {
                 Some(sighting) if sighting.names(owned) => owners.right += 1,
                 Some(_) => owners.wrong += 1,
                 None if !seen.is_empty() => owners.unknown += 1,
@@ -232,6 +246,13 @@ mod tests {
         }];
         let truth = Owned { protocol: Protocol::Udp, ..owned(9, 1) };
         assert_eq!(Sightings::new(&told).owners(&[truth]).right, 1);
+    }
+
+    #[test]
+    fn two_that_had_the_same_ports_are_both_right() {
+        let told = [sighting(1, Some(101), None), sighting(1, Some(102), None)];
+        let owners = Sightings::new(&told).owners(&[owned(1, 101), owned(1, 102), owned(1, 103)]);
+        assert_eq!(owners, Owners { right: 2, wrong: 1, ..Owners::default() });
     }
 
     #[test]

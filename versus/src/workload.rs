@@ -71,14 +71,17 @@ impl Kind {
         20_001 + self as u16
     }
 
-    pub(crate) const CONNECTIONS: u32 = 200;
-    pub(crate) const SENDERS: u32 = 61;
     pub(crate) const PER_SECOND: u32 = 50_000;
 }
 
 /// How long and how many.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
+    /// Connections and processes of those workloads that are about owners.
+    pub(crate) connections: u32,
+    pub(crate) senders: u32,
+    /// For tools that do not say when they are ready.
+    pub(crate) warm_up: Duration,
     pub(crate) packets: Duration,
     pub(crate) bulk: Duration,
     pub(crate) storm: Duration,
@@ -93,6 +96,9 @@ pub(crate) struct Size {
 
 impl Size {
     pub(crate) const FULL: Self = Self {
+        connections: 200,
+        senders: 61,
+        warm_up: Duration::from_millis(2500),
         packets: Duration::from_millis(3000),
         bulk: Duration::from_millis(1000),
         storm: Duration::from_millis(800),
@@ -102,14 +108,30 @@ impl Size {
         beside_sockets: Duration::from_millis(2500),
     };
     pub(crate) const QUICK: Self = Self {
-        packets: Duration::from_millis(1500),
-        bulk: Duration::from_millis(400),
-        storm: Duration::from_millis(400),
-        unwatched_packets: Duration::from_millis(600),
-        settle: Duration::from_millis(1100),
-        sockets: 10_000,
-        beside_sockets: Duration::from_millis(1500),
+        connections: 40,
+        senders: 13,
+        warm_up: Duration::from_millis(1000),
+        packets: Duration::from_millis(600),
+        bulk: Duration::from_millis(300),
+        storm: Duration::from_millis(300),
+        unwatched_packets: Duration::from_millis(200),
+        settle: Duration::from_millis(300),
+        sockets: 4_000,
+        beside_sockets: Duration::from_millis(500),
     };
+
+    fn duration(self, kind: Kind) -> Duration {
+        match kind {
+            Kind::Packets => self.packets,
+            Kind::Bulk => self.bulk,
+            _ => self.storm,
+        }
+    }
+
+    /// The same without a tool, to compare with: at a fixed rate less will do.
+    pub(crate) fn unwatched(self) -> Self {
+        Self { packets: self.unwatched_packets, ..self }
+    }
 }
 
 /// What happened, by the programs that did it and by the kernel's counters.
@@ -150,16 +172,16 @@ impl Outcome {
 }
 
 /// Runs it once.
-pub(crate) fn run(kind: Kind, link: &VethPair, duration: Duration) -> Result<Outcome> {
+pub(crate) fn run(kind: Kind, link: &VethPair, size: Size) -> Result<Outcome> {
     let before = link.near.counters();
     let mut outcome = match kind {
-        Kind::OneShot => one_shot(link),
-        Kind::Accepted => served(link, kind, "single"),
-        Kind::Prefork => served(link, kind, "prefork:4"),
-        Kind::UdpSenders => udp_senders(link),
-        Kind::Packets => loaded(link, kind, duration, "sender"),
-        Kind::Bulk => loaded(link, kind, duration, "sender"),
-        Kind::Storm => loaded(link, kind, duration, "client"),
+        Kind::OneShot => one_shot(link, size.connections),
+        Kind::Accepted => served(link, kind, "single", size.connections),
+        Kind::Prefork => served(link, kind, "prefork:4", size.connections),
+        Kind::UdpSenders => udp_senders(link, size.senders),
+        Kind::Packets => loaded(link, kind, size.duration(kind), "sender"),
+        Kind::Bulk => loaded(link, kind, size.duration(kind), "sender"),
+        Kind::Storm => loaded(link, kind, size.duration(kind), "client"),
         Kind::Sockets => return Err("open sockets are no traffic".into()),
     };
     outcome.frames = link.near.counters().since(&before);
@@ -170,9 +192,8 @@ fn owned<'a>(truths: impl IntoIterator<Item = &'a Truth>) -> Vec<Owned> {
     truths.into_iter().filter_map(Owned::of).collect()
 }
 
-fn one_shot(link: &VethPair) -> Outcome {
-    let (kind, count) = (Kind::OneShot, Kind::CONNECTIONS);
-    let to = SocketAddr::from((link.far.ipv4, kind.port()));
+fn one_shot(link: &VethPair, count: u32) -> Outcome {
+    let to = SocketAddr::from((link.far.ipv4, Kind::OneShot.port()));
     let serve = format!("serve --connections {count} --receive 500 --send 1500 {to}");
     let mut server = workload::start(&link.far.netns, &serve);
     server.ready();
@@ -182,8 +203,7 @@ fn one_shot(link: &VethPair) -> Outcome {
     Outcome { owned: owned(workload::all(&told, Event::Done, "client")), ..Outcome::default() }
 }
 
-fn served(link: &VethPair, kind: Kind, model: &str) -> Outcome {
-    let count = Kind::CONNECTIONS;
+fn served(link: &VethPair, kind: Kind, model: &str, count: u32) -> Outcome {
     let to = SocketAddr::from((link.near.ipv4, kind.port()));
     // Who closes first decides what some tools can know.
     let (closes, many, waits) = match kind {
@@ -204,11 +224,11 @@ fn served(link: &VethPair, kind: Kind, model: &str) -> Outcome {
     Outcome { owned: owned(workload::all(&server.wait(), Event::Done, role)), ..Outcome::default() }
 }
 
-fn udp_senders(link: &VethPair) -> Outcome {
+fn udp_senders(link: &VethPair, count: u32) -> Outcome {
     let to = SocketAddr::from((link.far.ipv4, Kind::UdpSenders.port()));
     let _sink = netmon_testkit::traffic::bind_udp(&link.far.netns, to);
     let send = format!("udp-send --comm sender-{{}} --datagrams 5 --size 100 {to}");
-    let told = workload::run(&link.near.netns, &format!("many {} -- {send}", Kind::SENDERS));
+    let told = workload::run(&link.near.netns, &format!("many {count} -- {send}"));
     let all = workload::all(&told, Event::Done, "sender");
     let payload_sent = all.iter().map(|truth| truth.sent).sum();
     Outcome { owned: owned(all), payload_sent, ..Outcome::default() }
@@ -245,6 +265,9 @@ fn loaded(link: &VethPair, kind: Kind, duration: Duration, role: &str) -> Outcom
     }
 }
 
+/// For all tools, one after the other: some take a quarter of a minute to list that many sockets.
+const LIFETIME: Duration = Duration::from_secs(900);
+
 /// Connections on the loopback of the near side, as long as it lives; both ends of each are there.
 pub(crate) struct OpenSockets {
     running: workload::Running,
@@ -257,14 +280,14 @@ pub(crate) struct OpenSockets {
 impl OpenSockets {
     pub(crate) fn open(link: &VethPair, sockets: u32) -> Self {
         let connections = sockets / 2;
-        let mut running =
-            workload::start(&link.near.netns, &format!("hold --connections {connections} 127.0.0.1:0"));
+        let hold = format!("hold --connections {connections} 127.0.0.1:0");
+        let mut running = workload::start_living(&link.near.netns, LIFETIME, &hold);
         running.ready();
         let (mut acceptors, mut clients) = (Vec::new(), Vec::new());
         for truth in running.lines() {
             match (truth.event, truth.role.as_str()) {
                 (Event::Accepted, "acceptor") => {
-                    acceptors.extend(truth.local.map(|local| (local, truth.pid)))
+                    acceptors.extend(truth.local.map(|local| (local, truth.pid)));
                 }
                 (Event::Opened, "client") => clients.extend(truth.peer.map(|peer| (peer, truth.pid))),
                 _ => {}

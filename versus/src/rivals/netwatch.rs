@@ -40,11 +40,13 @@ struct Row {
 
 fn read(told: &Told) -> Report {
     let mut sightings = Vec::new();
-    for file in files(&told.folder, ".json") {
+    let exports = files(&told.folder, ".json");
+    let note = exports.is_empty().then(|| "it exported nothing".to_owned());
+    for file in exports {
         let text = fs::read_to_string(file).unwrap_or_default();
         sightings.extend(exported(&text));
     }
-    Report { sightings: distinct(sightings), ..Report::default() }
+    Report { sightings: distinct(sightings), note, ..Report::default() }
 }
 
 fn exported(text: &str) -> Vec<Sighting> {

@@ -22,7 +22,7 @@ pub(super) const RIVAL: Rival = Rival {
     launch: |place| {
         let log = place.folder.join(LOG);
         let arguments = format!(
-            "--headless --no-resolve-dns --no-geoip --refresh-interval 1000 --interface {} --json-log {}",
+            "--headless --no-uid-drop --no-resolve-dns --no-geoip --refresh-interval 1000 --interface {} --json-log {}",
             place.interface,
             log.display()
         );
@@ -33,7 +33,8 @@ pub(super) const RIVAL: Rival = Rival {
     list: None,
     unit: Some(Unit::Frame),
     tells_owners: true,
-    remark: "without a screen; its log of connections and its snapshots are read together",
+    remark: "without a screen; its log of connections and its snapshots are read together; root all the time, as its manual \
+             says for who relies on /proc",
 };
 
 const LOG: &str = "connections.log";
