@@ -141,8 +141,7 @@ fn every_answer(monitor: &Monitor) {
     look_at(&monitor.diff(&DiffRequest::default(), &control));
 
     for since in [None, Some(Duration::from_secs(2))] {
-        let mut asked = SummaryRequest::default();
-        asked.since = since;
+        let asked = SummaryRequest { since, ..SummaryRequest::default() };
         let mut summary = monitor.summary(&asked, &control);
         look_at(&summary);
         summary.iter_mut().for_each(|summary| summary.shorten(1));
