@@ -70,8 +70,10 @@ impl ServerHandler for Nothing {
 
 fn serve_nothing() -> BenchResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Nothing.serve(stdio_pipes()).await?.waiting().await })?;
-    Ok(())
+    runtime.block_on(async {
+        Nothing.serve(stdio_pipes()).await?.waiting().await?;
+        Ok(())
+    })
 }
 
 fn measure(options: &Options) -> BenchResult {

@@ -206,7 +206,6 @@ const called = (args, { environment = model(url), meanwhile } = {}) =>
     let stderr = "";
     child.stdout.on("data", (data) => {
       stdout += data;
-      // The last call, or the cancelled one, is followed by a ping in any case.
       if (stdout.includes('"id":2,') && !meanwhile) child.stdin.end();
     });
     child.stderr.on("data", (data) => (stderr += data));
@@ -231,7 +230,9 @@ const called = (args, { environment = model(url), meanwhile } = {}) =>
 {
   mock.clearRequests();
   const summary = "Process 'curl' made 5 attempts to db-1.corp.example";
-  const { result, answer, problems, took } = await called({ query: question, since: "1h", summary_text: summary });
+  // An answer's `command` has the caller's own words in it.
+  const query = question.replace(key, "");
+  const { result, answer, problems, took } = await called({ query, since: "1h", summary_text: summary });
   const [entry] = mock.getRequests();
   if (mock.getRequests().length !== 1) problems.push(`${mock.getRequests().length} requests were sent`);
   const text = entry ? sent(entry) : "";

@@ -338,6 +338,7 @@ pub(crate) fn read_any_answer(bytes: &[u8]) -> [Asked; 3] {
         model,
         payload: String::new(),
         cancel: Cancel::new(),
+        written: Arc::default(),
     };
     let limit = attempt.model.limits.bytes;
     let refusal =
