@@ -241,7 +241,7 @@ impl Steps<'_> {
 
     fn mcp(&self) -> Result<(), String> {
         let step = self.get("mcp")?;
-        let answers =
+        let mut answers =
             step.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let answer = answers.rfind(|answer| answer["id"] == 2).ok_or_else(|| said(step))?;
         if answer["result"]["isError"] == true || answer["error"].is_object() {
