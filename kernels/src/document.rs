@@ -92,7 +92,7 @@ pub fn markdown(expectation: &Expectation) -> String {
         if kernels.iter().all(|(_, report)| !report.situations.contains_key(situation)) {
             continue;
         }
-        text.push_str(&format!("\n## {}\n\n", title(situation)));
+        text.push_str(&format!("\n## {}\n\n{}", title(situation), how(situation)));
         let tables = [
             found_table("feature", &kernels, situation, |findings| &findings.features, Rows::Different),
             found_table("hook", &kernels, situation, |findings| &findings.hooks, Rows::Different),
@@ -122,6 +122,16 @@ fn title(situation: &str) -> &str {
         "no_btf" => "Without BTF",
         "lockdown" => "`lockdown=confidentiality`",
         other => other,
+    }
+}
+
+/// How a situation is made, where that is not plain.
+fn how(situation: &str) -> &str {
+    match situation {
+        "cgroup_v1" => "No hierarchy of version 2 is mounted where netmon runs, but one of version 1.\n\n",
+        "no_btf" => "All of Debian's kernels have BTF; netmon runs where `/sys/kernel/btf` is empty.\n\n",
+        "lockdown" => "Set in `/sys/kernel/security/lockdown` before netmon is started.\n\n",
+        _ => "",
     }
 }
 

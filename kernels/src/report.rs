@@ -142,6 +142,7 @@ impl Findings {
         let tried = [
             ("daemon", steps.passed("ready").and_then(|()| steps.passed("end"))),
             ("nothing_left", steps.passed("left")),
+            ("workload", steps.passed("servers").and_then(|()| steps.passed("senders"))),
             ("connections", connections.as_ref().map(|_| ()).map_err(Clone::clone)),
             ("failures", steps.refused(rows)),
             ("sockets", steps.passed("sockets")),
@@ -240,9 +241,9 @@ impl Steps<'_> {
 
     fn mcp(&self) -> Result<(), String> {
         let step = self.get("mcp")?;
-        let answers =
+        let mut answers =
             step.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let answer = answers.filter(|answer| answer["id"] == 2).next_back().ok_or_else(|| said(step))?;
+        let answer = answers.rfind(|answer| answer["id"] == 2).ok_or_else(|| said(step))?;
         if answer["result"]["isError"] == true || answer["error"].is_object() {
             return Err(answer.to_string().chars().take(300).collect());
         }

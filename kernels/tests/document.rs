@@ -28,7 +28,7 @@ fn every_owner_is_expected_where_the_hooks_exist() {
         assert_eq!(report.situations.len(), SITUATIONS.len(), "{name}");
         for situation in ["root", "system_calls", "capabilities"] {
             let findings = &report.situations[situation];
-            // Before Linux 6.3 nothing tells who uses what another one accepted, but for following system calls.
+            // Before Linux 6.3 only following system calls tells for sure who uses what another one accepted.
             let is_exact = !["5.10", "6.1"].contains(&name.as_str()) || situation == "system_calls";
             for (side, total) in [("clients", 200), ("servers", 200), ("senders", 61)] {
                 let owners = findings.owners[side];

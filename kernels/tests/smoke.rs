@@ -1,7 +1,7 @@
 //! One old kernel, in a machine: attach, follow, answer, detach. `./x kernels` tries all of them, and more.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{path::Path, process::Command};
+use std::{env, path::Path, process::Command};
 
 use netmon_core::fact::Status;
 use netmon_kernels::{
@@ -17,7 +17,7 @@ const FEW: u32 = 40;
 /// The programs as these tests are built, where this one was.
 fn programs() -> Programs {
     let folder = Path::new(env!("CARGO_BIN_EXE_netmon-kernels")).parent().unwrap();
-    let mut build = Command::new(env!("CARGO"));
+    let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What `./x test` has built already.
     build.args(["build", "--quiet", "--workspace", "--tests", "--bins", "--target-dir"]);
     build.arg(folder.parent().unwrap());
