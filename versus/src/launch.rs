@@ -160,13 +160,7 @@ impl Running {
                 terminal.press_later(first, each_second);
                 Process::Terminal(terminal)
             }
-            Style::Repeated => {
-                let status = launch.command(netns, folder).stdin(Stdio::null()).output()?;
-                if !status.status.success() {
-                    return Err(last_words(&String::from_utf8_lossy(&status.stderr)).into());
-                }
-                repeat(command, out, errors, handle.clone())
-            }
+            Style::Repeated => repeat(command, out, errors, handle.clone()),
         };
         let mut running = Self { process, handle, folder: folder.to_owned() };
         running.warm_up(launch.ready, warm_up)?;
@@ -266,7 +260,10 @@ fn repeat(mut command: Command, out: File, errors: File, handle: Handle) -> Proc
             };
             handle.started(child.id());
             handle.ended(child.id());
-            let _ = child.wait();
+            // Its messages are told by who finds that it has ended.
+            if !child.wait().is_ok_and(|status| status.success()) {
+                return;
+            }
             while Instant::now() < next && !stopping.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(20));
             }
