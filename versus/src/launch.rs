@@ -204,10 +204,15 @@ impl Running {
         Told { stdout: read("stdout"), stderr: read("stderr"), folder: self.folder.clone() }
     }
 
-    /// Ends it as Ctrl-C does, and returns all that it wrote.
-    pub(crate) fn finish(mut self) -> Told {
+    /// Ends it as Ctrl-C does, and returns all that it wrote. The error is what it said where it had ended by itself.
+    pub(crate) fn finish(mut self) -> Result<Told> {
+        let had_ended = self.has_ended()?;
         self.end();
-        self.told_so_far()
+        let told = self.told_so_far();
+        if had_ended {
+            return Err(last_words(&format!("{}\n{}", told.stdout, told.stderr)).into());
+        }
+        Ok(told)
     }
 
     fn end(&mut self) {
