@@ -173,7 +173,7 @@ const FIGURES: &[Figure] = &[
     more(Kind::Accepted, "right owners", 0, right),
     more(Kind::Prefork, "right owners", 0, right),
     more(Kind::UdpSenders, "right owners", 0, right),
-    less(Kind::Packets, "CPU, % of a core", 1, |one| one.cpu_percent),
+    less(Kind::Packets, "CPU, % of a core", 2, |one| one.cpu_percent),
     less(Kind::Packets, "memory, MB", 1, |one| one.resident_mb),
     less(Kind::Packets, "CPU time of the traffic itself", 2, |one| one.traffic_cpu),
     less(Kind::Packets, "error of the bytes", 3, |one| one.bytes.map(distance)),
@@ -205,6 +205,12 @@ const REASONS: &[(Kind, &str, &str)] = &[
         "CPU, % of a core",
         "what takes less does not look at datagrams, or looks once a second; netmon's time is that of reading the socket's \
          counters now and then",
+    ),
+    (
+        Kind::Bulk,
+        "speed of the traffic",
+        "no program runs for a TCP packet, as bytes are the kernel's own counters; one runs for each call that sends or \
+         receives, to see who does it",
     ),
     (
         Kind::Bulk,
@@ -248,13 +254,19 @@ pub(crate) fn document(lines: &[Line]) -> String {
     let _ = write!(
         text,
         "\nThe figures below are medians of **{} rounds** in which all tools take turns, with the lowest and the highest in \
-         brackets where they differ. Linux {}, {} CPUs ({}); load before the run: {}.{}\n",
+         brackets where they differ. Linux {}, {} CPUs ({}); busy before the run: {} %.{}\n",
         run.rounds,
         run.kernel,
         run.cpus,
         run.cpu,
-        run.load_before,
-        if run.rounds < 5 { " So few rounds tell large differences only." } else { "" },
+        run.busy_before,
+        match (run.rounds, run.busy_before) {
+            (_, 20..) => {
+                " **Others used the machine meanwhile: owners, bytes and memory stand, speed and CPU time are to be measured again.**"
+            }
+            (..5, _) => " So few rounds tell large differences only.",
+            _ => "",
+        },
     );
     text += "\n## In short\n\n";
     text += &short(&results);
@@ -301,7 +313,7 @@ const CLOSING: &str = "
   the other, and is ended as by Ctrl-C. Tools that look once a second get more than a second after each of the short workloads.
   Before the session and after it the loads run without any tool: the mean of both is what *speed* and *the traffic's CPU* are
   compared with. The row *nothing* compares such runs with each other.
-- **CPU** is user and system time of the tool and of all processes that it started, by /proc/PID/stat, which has steps of 10 ms.
+- **CPU** is user and system time of the tool and of all processes that it started, by /proc (`schedstat` and `stat`).
   What a tool makes the kernel do on behalf of others (capturing, BPF programs) is not in it: it is in the traffic's own CPU
   time and speed. **Memory** is the highest resident size of the same processes, looked at 20 times a second.
 - **Owners**: *right* is the process by its number, or by its name where a tool tells no numbers; every client has a name of its
@@ -338,7 +350,7 @@ fn short(results: &Results<'_>) -> String {
             let _ = writeln!(
                 text,
                 "- 50,000 packets a second: {tool} takes {} % of a core (budget of 2 %: {}) and {} MB (budget of 20 MB: {}).",
-                cpu.shown(1),
+                cpu.shown(2),
                 verdict(&cpu, 2.0),
                 memory.shown(1),
                 verdict(&memory, 20.0),
@@ -435,7 +447,7 @@ fn tables_of(results: &Results<'_>) -> String {
             Table::new(&["tool", "CPU, %", "memory, MB", "traffic's CPU", "owner", "bytes", "unit"]);
         rows(results, Kind::Packets, &mut table, |tool| {
             vec![
-                results.sample(Kind::Packets, tool, |one| one.cpu_percent).shown(1),
+                results.sample(Kind::Packets, tool, |one| one.cpu_percent).shown(2),
                 results.sample(Kind::Packets, tool, |one| one.resident_mb).shown(1),
                 results.sample(Kind::Packets, tool, |one| one.traffic_cpu).shown(2),
                 verdict(results, Kind::Packets, tool),
@@ -615,10 +627,10 @@ mod tests {
             tool("broken", Some("cannot | start")),
         ];
         let text = document(&lines);
-        assert!(text.contains("| packets | CPU, % of a core | 1.5 | 2.5 | quick 1.0 |"), "{text}");
+        assert!(text.contains("| packets | CPU, % of a core | 1.50 | 2.50 | quick 1.00 |"), "{text}");
         assert!(text.contains("does not run here: *cannot \\| start*"), "{text}");
-        assert!(text.contains("netmond takes 1.5 % of a core (budget of 2 %: kept)"), "{text}");
-        assert!(text.contains("netmon-cli takes 2.5 % of a core (budget of 2 %: exceeded)"), "{text}");
-        assert!(text.contains("| **netmond** | 1.5 | 12.0 | - | right | - | - |"), "{text}");
+        assert!(text.contains("netmond takes 1.50 % of a core (budget of 2 %: kept)"), "{text}");
+        assert!(text.contains("netmon-cli takes 2.50 % of a core (budget of 2 %: exceeded)"), "{text}");
+        assert!(text.contains("| **netmond** | 1.50 | 12.0 | - | right | - | - |"), "{text}");
     }
 }

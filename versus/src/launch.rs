@@ -160,13 +160,7 @@ impl Running {
                 terminal.press_later(first, each_second);
                 Process::Terminal(terminal)
             }
-            Style::Repeated => {
-                let status = launch.command(netns, folder).stdin(Stdio::null()).output()?;
-                if !status.status.success() {
-                    return Err(last_words(&String::from_utf8_lossy(&status.stderr)).into());
-                }
-                repeat(command, out, errors, handle.clone())
-            }
+            Style::Repeated => repeat(command, out, errors, handle.clone()),
         };
         let mut running = Self { process, handle, folder: folder.to_owned() };
         running.warm_up(launch.ready, warm_up)?;
@@ -210,10 +204,15 @@ impl Running {
         Told { stdout: read("stdout"), stderr: read("stderr"), folder: self.folder.clone() }
     }
 
-    /// Ends it as Ctrl-C does, and returns all that it wrote.
-    pub(crate) fn finish(mut self) -> Told {
+    /// Ends it as Ctrl-C does, and returns all that it wrote. The error is what it said where it had ended by itself.
+    pub(crate) fn finish(mut self) -> Result<Told> {
+        let had_ended = self.has_ended()?;
         self.end();
-        self.told_so_far()
+        let told = self.told_so_far();
+        if had_ended {
+            return Err(last_words(&format!("{}\n{}", told.stdout, told.stderr)).into());
+        }
+        Ok(told)
     }
 
     fn end(&mut self) {
@@ -266,7 +265,10 @@ fn repeat(mut command: Command, out: File, errors: File, handle: Handle) -> Proc
             };
             handle.started(child.id());
             handle.ended(child.id());
-            let _ = child.wait();
+            // Its messages are told by who finds that it has ended.
+            if !child.wait().is_ok_and(|status| status.success()) {
+                return;
+            }
             while Instant::now() < next && !stopping.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(20));
             }

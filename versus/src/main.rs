@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
+    time::Duration,
 };
 
 use clap::Parser;
@@ -216,6 +217,22 @@ fn tools(chosen: &[&Rival], programs: &Programs) -> BTreeMap<&'static str, Tool>
     chosen.iter().map(tool).collect()
 }
 
+/// How busy the CPUs are during two seconds, in percent of all of them.
+fn busy() -> u32 {
+    let times = || -> (u64, u64) {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let first = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        let numbers: Vec<u64> = first.filter_map(|number| number.parse().ok()).collect();
+        // Idle, and waiting for a disk.
+        (numbers.iter().skip(3).take(2).sum(), numbers.iter().take(8).sum())
+    };
+    let (idle_before, all_before) = times();
+    thread::sleep(Duration::from_secs(2));
+    let (idle, all) = times();
+    let (idle, all) = (idle.saturating_sub(idle_before), all.saturating_sub(all_before).max(1));
+    u32::try_from(100 - (100 * idle / all).min(100)).unwrap_or(100)
+}
+
 /// The kernel's release, and its version alone.
 fn kernel() -> (String, String) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
@@ -234,6 +251,6 @@ fn this_run(options: &Options, size: Size) -> Run {
         rounds: options.rounds(),
         quick: options.quick,
         sockets: size.sockets,
-        load_before: read("/proc/loadavg").split_whitespace().next().unwrap_or_default().to_owned(),
+        busy_before: busy(),
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Run {
     pub(crate) rounds: u32,
     pub(crate) quick: bool,
     pub(crate) sockets: u32,
-    /// Processes that were waiting for a CPU when it began, without ours: whether others used the machine.
-    pub(crate) load_before: String,
+    /// How busy the CPUs were before it began, in percent of all: whether others used the machine.
+    pub(crate) busy_before: u32,
 }
 
 /// One of the tools, and why it did not run, if it did not.

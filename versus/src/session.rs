@@ -120,7 +120,7 @@ fn with_tool(setting: &Setting<'_>, rival: &Rival, kinds: &[Kind]) -> Result<Cam
     }
     // For the last packets, and those that look once a second.
     thread::sleep(setting.size.settle);
-    let told = running.finish();
+    let told = running.finish()?;
     let report = (rival.read)(&told);
     let measured = all.iter().map(|watched| compare(rival, watched, &report)).collect();
     Ok(Came { measured, note: report.note })
@@ -188,8 +188,10 @@ pub(crate) fn beside_sockets(
     };
     // What runs all the time would disturb the list of the same tool, unless it is the one that is asked.
     let mut running = Some(running);
-    if rival.ask.is_none() {
-        running = None;
+    if rival.ask.is_none()
+        && let Some(running) = running.take()
+    {
+        running.finish()?;
     }
     if let Some(list) = rival.list {
         let (stdout, took) = list(&place, Kind::Sockets).once(place.netns, &folder)?;
