@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::size_of,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     ptr,
     sync::Once,
 };
@@ -31,6 +31,20 @@ pub(crate) fn route_libbpf_messages() {
             }
         })));
     });
+}
+
+/// How often the kernel left out a run of a program, because the program was running on that CPU already.
+pub(crate) fn skipped(program: &OwnedFd) -> Result<u64> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut length = size_of_val(&info) as u32;
+    // SAFETY: `info` is as long as `length` says and outlives the call; it asks for no arrays, so no pointer in it is used.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut length)
+    };
+    if result < 0 {
+        return Err(Error::from_io("read what a program missed", io::Error::last_os_error()));
+    }
+    Ok(info.recursion_misses)
 }
 
 /// All entries of a hash table, some hundreds with a system call. What is added meanwhile may be missing; what is removed
