@@ -44,8 +44,8 @@ impl Drop for Disk {
     }
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn a_disk_that_fills_up_while_recording_is_an_error_that_names_the_file_and_leaves_what_was_written() {
     // The recording of the demo takes twice that.
     let disk = Disk::of(96);
@@ -66,11 +66,11 @@ fn a_disk_that_fills_up_while_recording_is_an_error_that_names_the_file_and_leav
     assert!(warnings.contains("ends in the middle of a line"), "{warnings}");
 }
 
-#[test]
 #[tag(root)]
+#[test]
 fn with_any_number_of_descriptors_there_is_an_answer_or_an_error_that_says_why() {
     let netns = Netns::create();
-    let (mut answers, mut errors) = (0, 0);
+    let (mut answers, mut limited) = (0, 0);
     for count in (4..100).step_by(6) {
         let mut command = netns.command("prlimit");
         command.arg(format!("--nofile={count}:{count}")).arg(CLI);
@@ -82,6 +82,7 @@ fn with_any_number_of_descriptors_there_is_an_answer_or_an_error_that_says_why()
                 let hidden = coverage["missing_hooks"].as_array().is_none_or(|missing| missing.is_empty());
                 // What it could not do for want of descriptors, it says.
                 if !hidden {
+                    limited += 1;
                     assert!(coverage.to_string().contains("Too many open files"), "{count}: {coverage}");
                 }
                 answers += 1;
@@ -90,9 +91,9 @@ fn with_any_number_of_descriptors_there_is_an_answer_or_an_error_that_says_why()
                 let error = stderr(&told);
                 assert!(error.contains("Too many open files"), "{count}: {code:?} {error}");
                 assert!(!error.contains("panicked"), "{count}: {error}");
-                errors += 1;
+                limited += 1;
             }
         }
     }
-    assert!(answers > 0 && errors > 0, "{answers} answers, {errors} errors");
+    assert!(answers > 0 && limited > 0, "{answers} answers, {limited} of less");
 }

@@ -16,7 +16,7 @@ use netmon_core::{
     PatternsRequest, RateRequest, SummaryRequest,
     fact::{ConnectionDirection, ConnectionFact, Observed, Protocol},
     request::SocketsRequest,
-    source::{Source as _, remote::RemoteSource},
+    source::remote::RemoteSource,
 };
 use netmon_testkit::{
     soak::{Ledger, until_complete},
@@ -320,7 +320,7 @@ fn questions(load: &Load, monitor: &Monitor, told: &mut Told) {
     told.answer("sockets", monitor.sockets(&SocketsRequest::default()));
     told.answer("listeners", monitor.listeners(&SocketsRequest::default()));
     told.answer("capabilities", monitor.capabilities());
-    for target in ["/metrics", "/health", "/v1/openapi.json", "/api/connection-summary"] {
+    for target in ["/metrics", "/health", "/openapi.json", "/api/connection-summary"] {
         get(load, told, target);
     }
 }
