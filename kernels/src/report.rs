@@ -277,7 +277,7 @@ impl Steps<'_> {
 }
 
 /// Of a warning about programs that the kernel did not run.
-const LEFT_OUT: &str = "runs of programs out";
+const LEFT_OUT: &str = "the kernel passed over";
 
 /// What the guest sends while rates are measured, and in all to a port where nobody listens.
 const MEASURED: u64 = 500;

@@ -22,6 +22,7 @@ use std::{
 
 use libbpf_rs::{
     MapCore as _, MapFlags, MapHandle, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder,
+    query::{LinkInfo, LinkTypeInfo},
     skel::{OpenSkel as _, SkelBuilder as _},
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -267,7 +268,7 @@ const TCX_FIRST: u32 = 1 << 3;
 #[derive(Debug)]
 enum Attachment {
     /// A BPF link; its descriptor is only ever closed.
-    Link(#[expect(dead_code, reason = "held for its Drop")] OwnedFd),
+    Link(OwnedFd),
     Clsact(#[expect(dead_code, reason = "held for its Drop")] ClsactFilter),
 }
 
@@ -275,7 +276,6 @@ enum Attachment {
 #[derive(Debug)]
 pub struct InterfaceCounter {
     loaded: LoadedProgram,
-    #[expect(dead_code, reason = "held for its Drop")]
     attachment: Attachment,
     frames: bool,
 }
@@ -363,6 +363,17 @@ impl InterfaceCounter {
     /// [`Error::Kernel`], which means a fault of this crate.
     pub fn read(&self) -> Result<InterfaceCounters> {
         self.loaded.read()
+    }
+
+    /// Whether a link is still that of an interface: one that was removed may have come back, under its number even, and
+    /// the link does not. A filter of clsact says always yes.
+    pub fn is_attached(&self) -> bool {
+        let Attachment::Link(link) = &self.attachment else { return true };
+        match LinkInfo::from_fd(link.as_fd()).map(|link| link.info) {
+            Ok(LinkTypeInfo::Tcx(tcx)) => tcx.ifindex != 0,
+            Ok(LinkTypeInfo::Xdp(xdp)) => xdp.ifindex != 0,
+            _ => true,
+        }
     }
 
     /// Whether frames are counted (XDP in the driver) and not socket buffers.

@@ -7,6 +7,7 @@
 //! - [`interface`]: count the packets of an interface per traffic class, by tcx, clsact or XDP.
 //! - [`flow`]: follow connections with their owners, and list all sockets.
 //! - [`drops`]: count dropped packets by reason and owner.
+//! - [`census`]: which BPF objects the kernel has.
 //! - [`probe`]: which of these hooks the running kernel and this process's privileges allow, and why not.
 //!
 //! Loading needs `CAP_BPF` and `CAP_NET_ADMIN` (kernels before 5.8: `CAP_SYS_ADMIN`; 5.10, and XDP before 5.18:
@@ -22,6 +23,7 @@
 //! # Ok::<(), netmon_bpf::Error>(())
 //! ```
 
+pub mod census;
 #[cfg(feature = "cost")]
 pub mod cost;
 pub mod drops;

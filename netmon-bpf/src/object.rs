@@ -33,20 +33,18 @@ pub(crate) fn route_libbpf_messages() {
     });
 }
 
-/// How often the kernel left a program out because it ran already on the same processor, for somebody who was interrupted
-/// there. Counted by the kernel since Linux 5.12; 0 before.
-pub(crate) fn missed(program: &OwnedFd) -> Result<u64> {
+/// How often the kernel left out a run of a program, because the program was running on that CPU already.
+pub(crate) fn skipped(program: &OwnedFd) -> Result<u64> {
     let mut info = libbpf_sys::bpf_prog_info::default();
-    let mut size = u32::try_from(size_of_val(&info)).unwrap_or_default();
-    // SAFETY: the descriptor is open for the call, and the kernel writes at most `size` bytes, which `info` has. Its
-    // pointers are null and their lengths 0, so that nothing is written elsewhere.
-    let status = unsafe {
-        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), ptr::from_mut(&mut info), &raw mut size)
+    let mut length = size_of_val(&info) as u32;
+    // SAFETY: `info` is as long as `length` says and outlives the call; it asks for no arrays, so no pointer in it is used.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut length)
     };
-    match status {
-        0 => Ok(info.recursion_misses),
-        errno => Err(Error::from_io("ask about a program", io::Error::from_raw_os_error(-errno))),
+    if result < 0 {
+        return Err(Error::from_io("read what a program missed", io::Error::last_os_error()));
     }
+    Ok(info.recursion_misses)
 }
 
 /// All entries of a hash table, some hundreds with a system call. What is added meanwhile may be missing; what is removed

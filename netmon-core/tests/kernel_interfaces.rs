@@ -216,6 +216,40 @@ fn an_interface_made_again_under_its_name_is_followed_and_counted_by_protocol_ag
     }
 }
 
+#[tag(root)]
+#[test]
+fn an_interface_made_again_with_its_number_too_is_counted_by_protocol_again_and_never_as_zero() {
+    for hook in [HookChoice::Tcx, HookChoice::Xdp] {
+        let link = VethPair::create();
+        let mut watch = link.near.netns.enter(|| watch(&request(hook)));
+        let mut next = |link: &VethPair| link.near.netns.enter(|| next(&mut watch));
+        send_frames(&link, "veth0", 30);
+        assert_eq!(frames(&next(&link).unwrap()), 30, "{hook}");
+
+        let (index, far) = (link.near.index, link.far.netns.name());
+        link.near.netns.ip(&[
+            "link del veth0".to_owned(),
+            format!("link add name veth0 index {index} type veth peer name veth0 netns {far}"),
+            "link set veth0 up".to_owned(),
+        ]);
+        link.far.netns.ip(&["link set veth0 up"]);
+        link.near.wait_for_state("veth0", "UP");
+        send_frames(&link, "veth0", 5);
+        let answer = next(&link).unwrap();
+        let incoming = row(&answer, Incoming);
+        assert_eq!(
+            (incoming.changes.as_slice(), incoming.packets),
+            (&[InterfaceChange::CountersReset][..], 5)
+        );
+        assert_eq!((&incoming.by_protocol, &incoming.hook), (&None, &None), "what saw nothing knows nothing");
+
+        send_frames(&link, "veth0", 7);
+        let answer = next(&link).unwrap();
+        assert_eq!(row(&answer, Incoming).changes, []);
+        assert_eq!(frames(&answer), 7, "{hook}");
+    }
+}
+
 /// Which interface is measured when none is named, and why.
 fn default_choice(netns: &Netns) -> Result<(String, SelectedBy), Error> {
     let mut request = RateRequest::default();

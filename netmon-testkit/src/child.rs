@@ -121,6 +121,13 @@ impl Child {
         }
     }
 
+    /// Lets it go on until it is ready again.
+    pub fn go_on(&mut self) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(b"\n");
+        }
+    }
+
     /// Kills it with SIGKILL, and waits until it is gone with all it held.
     pub fn kill(mut self) {
         self.end();

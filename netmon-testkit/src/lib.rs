@@ -1,6 +1,6 @@
 //! What netmon's kernel tests share: network namespaces, links between them, traffic whose every packet is known, the
-//! kernel's own counters to compare with, a program whose every connection is known, and children to kill or to run with
-//! fewer privileges.
+//! kernel's own counters to compare with, a program whose every connection is known, children to kill or to run with fewer
+//! privileges, and what long runs are judged by.
 //!
 //! Everything needs root and is removed again in `Drop`. Nothing here returns an error: what fails, fails the test, with
 //! a message that says what was tried.
@@ -25,6 +25,7 @@ pub mod frame;
 pub mod fuzz;
 mod link;
 mod netns;
+pub mod soak;
 pub mod traffic;
 mod tun;
 mod turn;

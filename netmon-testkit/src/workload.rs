@@ -188,6 +188,15 @@ pub fn start_here(command_line: &str) -> Running {
     Running::of(Command::new(program()), command_line)
 }
 
+/// The same by a command that may begin with another program, to which the words are passed on.
+///
+/// # Panics
+/// Where the program cannot be started.
+#[track_caller]
+pub fn start_by(command: Command, command_line: &str) -> Running {
+    Running::of(command, command_line)
+}
+
 /// Runs a command in a namespace to its end, and returns all that it told.
 ///
 /// # Panics

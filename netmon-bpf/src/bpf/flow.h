@@ -54,7 +54,7 @@ enum nm_loss {
 	NM_LOST_ENDED = 0,   /* ends of connections */
 	NM_LOST_OPENED = 1,  /* beginnings, asked for by watchers only */
 	NM_LOST_PROCESS = 2, /* details of processes */
-	NM_LOST_STORAGE = 3, /* sockets for which no memory was had: their owner is unknown */
+	NM_LOST_STORAGE = 3, /* sockets for which no room was had: their owner is unknown */
 	NM_LOST_FLOWS = 4,   /* datagrams counted without their peer: nm_flows was full */
 	NM_LOSS_COUNT = 5,
 };

@@ -13,7 +13,13 @@
 
 mod record;
 
-use std::{collections::HashMap, ffi::OsStr, io, mem::MaybeUninit, os::fd::AsFd as _};
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use libbpf_rs::{
     Link, MapCore as _, MapFlags, MapHandle,
@@ -44,7 +50,7 @@ pub const CAPACITY: usize = 16_384;
 pub struct DropLosses {
     /// Packets that are counted without process and port, because the table was full.
     pub details: u64,
-    /// Packets that are not counted at all.
+    /// Packets that are not counted at all, for want of room or because the program was interrupted by itself.
     pub packets: u64,
 }
 
@@ -101,6 +107,7 @@ impl Kernel {
 #[derive(Debug)]
 pub struct DropMonitor {
     _link: Link,
+    program: OwnedFd,
     drops: MapHandle,
     others: MapHandle,
     lost: MapHandle,
@@ -144,6 +151,12 @@ impl DropMonitor {
         let keep = |error| Error::from_libbpf("keep a map", error);
         Ok(Self {
             _link: loaded.progs.nm_count_drop.attach().map_err(attach)?,
+            program: loaded
+                .progs
+                .nm_count_drop
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|error| Error::from_io("keep a program", error))?,
             drops: MapHandle::try_from(&loaded.maps.nm_drops).map_err(keep)?,
             others: MapHandle::try_from(&loaded.maps.nm_other_drops).map_err(keep)?,
             lost: MapHandle::try_from(&loaded.maps.nm_drops_lost).map_err(keep)?,
@@ -228,7 +241,7 @@ impl DropMonitor {
         };
         Ok(DropLosses {
             details: read(types::nm_drop_loss::NM_LOST_DETAIL)?,
-            packets: read(types::nm_drop_loss::NM_LOST_DROP)?,
+            packets: read(types::nm_drop_loss::NM_LOST_DROP)?.saturating_add(object::skipped(&self.program)?),
         })
     }
 }

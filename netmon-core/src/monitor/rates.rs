@@ -550,16 +550,30 @@ impl RateWatch {
         Ok(RatesAnswer { header: Header::new(description.host, window, coverage), selection, rates })
     }
 
+    /// Whether an interface that has the number of before may be another one: it has counted less, or its hook is gone.
+    fn was_made_again(&self, same: &InterfaceFact) -> bool {
+        let Some(before) = self.before.by_index(same.index) else { return false };
+        self.request.direction.directions().iter().any(|direction| {
+            let (begin, end) = (before.counters(*direction), same.counters(*direction));
+            let counted_less = end.packets < begin.packets || end.interface_bytes < begin.interface_bytes;
+            let is_there = |hook| same.hooks.iter().any(|counters| counters.hook == hook);
+            counted_less || self.counting.hook(same.index, *direction).is_some_and(|hook| !is_there(hook))
+        })
+    }
+
     /// Notes new names, and follows an interface that was made again under the old name.
     fn follow(&mut self, after: &InterfaceSnapshot) {
         for index in 0..self.followed.len() {
             let old = self.followed[index].clone();
-            if let Some(same) = after.by_index(old.index) {
+            let same = after.by_index(old.index);
+            if let Some(same) = same {
                 self.followed[index] = same.clone();
-                continue;
+                if !self.was_made_again(same) {
+                    continue;
+                }
             }
             self.counting.by_interface.retain(|(counted, _)| *counted != old.index);
-            let Some(new) = after.by_name(old.name.as_str()) else { continue };
+            let Some(new) = same.or_else(|| after.by_name(old.name.as_str())) else { continue };
             self.followed[index] = new.clone();
             // It is followed with the kernel's counters alone where its hooks cannot be attached again.
             if let Err(error) = self.counting.add(&*self.source, new, &self.request) {

@@ -148,9 +148,15 @@ impl Recorder {
 
     /// Remembers that so many records were lost at about that time.
     pub fn lost(&self, count: u64, at: &Moment) {
+        self.lost_since(at, count, at);
+    }
+
+    /// Remembers that so many records were lost at some time between two moments, the first not included: every span that
+    /// has a part of that time may lack them, and says so.
+    pub fn lost_since(&self, after: &Moment, count: u64, at: &Moment) {
         let mut state = self.write();
         state.sequence = state.sequence.saturating_add(count);
-        state.lost.add(at.boot_ns, count);
+        state.lost.add_since(after.boot_ns, at.boot_ns, count);
         state.lost_ever = state.lost_ever.saturating_add(count);
         state.now_is(at);
         self.tell(state);
@@ -929,37 +935,58 @@ fn process_bytes(process: &Process) -> usize {
 }
 
 /// How many things happened when, to a grain that becomes coarser for what is long ago.
-struct Tally {
+#[derive(Debug)]
+pub(super) struct Tally {
     grain_ns: u64,
     /// By the end of the grain.
-    counts: BTreeMap<u64, u64>,
+    counts: BTreeMap<u64, Tallied>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tallied {
+    count: u64,
+    /// When the first of them may have happened.
+    since_ns: u64,
 }
 
 impl Tally {
-    fn with_grain(grain: Duration) -> Self {
+    pub(super) fn with_grain(grain: Duration) -> Self {
         Self { grain_ns: nanoseconds(grain), counts: BTreeMap::new() }
     }
 
     fn add(&mut self, at_ns: u64, count: u64) {
+        self.add_since(at_ns, at_ns, count);
+    }
+
+    /// Adds what happened at some time after the first moment, and until the second.
+    pub(super) fn add_since(&mut self, after_ns: u64, at_ns: u64, count: u64) {
         if count == 0 {
             return;
         }
-        let grain = self.counts.entry(at_ns.div_ceil(self.grain_ns)).or_default();
-        *grain = grain.saturating_add(count);
+        let new = Tallied { count: 0, since_ns: after_ns };
+        let grain = self.counts.entry(at_ns.div_ceil(self.grain_ns)).or_insert(new);
+        grain.count = grain.count.saturating_add(count);
+        grain.since_ns = grain.since_ns.min(after_ns);
         if self.counts.len() > TALLY
             && let Some((_, oldest)) = self.counts.pop_first()
             && let Some(mut next) = self.counts.first_entry()
         {
-            *next.get_mut() = next.get().saturating_add(oldest);
+            let next = next.get_mut();
+            next.count = next.count.saturating_add(oldest.count);
+            next.since_ns = next.since_ns.min(oldest.since_ns);
         }
     }
 
-    fn within(&self, from_ns: u64, to_ns: u64) -> u64 {
+    /// All of which some may have happened in this time.
+    pub(super) fn within(&self, from_ns: u64, to_ns: u64) -> u64 {
         let (first, last) = (from_ns / self.grain_ns + 1, to_ns.div_ceil(self.grain_ns));
         if first > last {
             return 0;
         }
-        self.counts.range(first..=last).fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
+        let whole = self.counts.range(first..=last);
+        // What was found out later may have begun before the end.
+        let begun = self.counts.range(last + 1..).take(1).filter(|(_, tallied)| tallied.since_ns < to_ns);
+        whole.chain(begun).fold(0, |sum: u64, (_, tallied)| sum.saturating_add(tallied.count))
     }
 }
 

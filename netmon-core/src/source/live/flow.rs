@@ -33,6 +33,7 @@ use crate::{
         TcpState, Thread, Traffic,
     },
     source::recorder::nanoseconds,
+    view::units,
 };
 
 const TCP: u8 = 6;
@@ -46,6 +47,81 @@ pub(super) struct Drained {
     pub(super) changes: Vec<(bool, ConnectionFact)>,
     /// Records that were lost since the last time.
     pub(super) lost: u64,
+    /// What else was lost since then.
+    pub(super) gaps: Gaps,
+}
+
+/// What the kernel side had no room for, beside records of connections: these are told, and lack something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Gaps {
+    /// Owners that could not be written down.
+    pub(super) owners: u64,
+    /// Datagrams that were counted without their peer.
+    pub(super) peers: u64,
+    /// Records of what a process runs.
+    pub(super) processes: u64,
+    /// Changes of TCP connections at which the kernel left the program out.
+    pub(super) skipped: u64,
+    /// Datagrams that are in no sum, for the same reason.
+    pub(super) uncounted: u64,
+}
+
+impl Gaps {
+    fn of(lost: &flow::Losses) -> Self {
+        Self {
+            owners: lost.storage,
+            peers: lost.flows,
+            processes: lost.processes,
+            skipped: lost.skipped,
+            uncounted: lost.uncounted,
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            owners: self.owners.saturating_sub(before.owners),
+            peers: self.peers.saturating_sub(before.peers),
+            processes: self.processes.saturating_sub(before.processes),
+            skipped: self.skipped.saturating_sub(before.skipped),
+            uncounted: self.uncounted.saturating_sub(before.uncounted),
+        }
+    }
+
+    /// What an answer says of them.
+    pub(super) fn warnings(self) -> impl Iterator<Item = String> {
+        let owners = (self.owners > 0).then(|| {
+            format!(
+                "owners of some connections are unknown: {} there was no room to write one down",
+                units::counted(self.owners, "time")
+            )
+        });
+        let peers = (self.peers > 0).then(|| {
+            format!(
+                "{} counted without the peer, because there were more peers than the table has room for",
+                units::counted(self.peers, "datagram")
+            )
+        });
+        let processes = (self.processes > 0).then(|| {
+            format!(
+                "program and arguments of some processes may be missing: {} of processes were lost",
+                units::counted(self.processes, "record")
+            )
+        });
+        let skipped = (self.skipped > 0).then(|| {
+            format!(
+                "the kernel passed over {} of TCP connections, as it runs no program twice at a time on a CPU: nearly all \
+                 were made up for, but so many connections at most may be missing",
+                units::counted(self.skipped, "change")
+            )
+        });
+        let uncounted = (self.uncounted > 0).then(|| {
+            format!(
+                "up to {} not counted: the kernel runs no program twice at a time on a CPU",
+                units::counted(self.uncounted, "datagram")
+            )
+        });
+        [owners, peers, processes, skipped, uncounted].into_iter().flatten()
+    }
 }
 
 /// The programs, and what is known of those whom their records name.
@@ -71,6 +147,7 @@ struct Known {
     /// Those of them that are closed.
     closed_sockets: HashMap<u64, BootTime>,
     lost: u64,
+    gaps: Gaps,
     own_netns: u32,
 }
 
@@ -131,14 +208,6 @@ impl Following {
                 Err(error) => observed.missing_hooks.push(missing(*hook, error)),
             }
         }
-        match self.monitor.missed() {
-            Ok(0) => {}
-            Ok(missed) => observed.warnings.push(format!(
-                "the kernel left {missed} runs of programs out, which were interrupted on the same processor, so that \
-                 connections may be missing, or lack their owner or their end"
-            )),
-            Err(error) => tracing::debug!("cannot ask what the kernel left out: {error}"),
-        }
         observed
     }
 
@@ -189,6 +258,9 @@ impl Following {
         let total = lost.ended + lost.opened;
         drained.lost = total.saturating_sub(known.lost);
         known.lost = total;
+        let gaps = Gaps::of(&lost);
+        drained.gaps = gaps.since(known.gaps);
+        known.gaps = gaps;
         Ok(drained)
     }
 
@@ -536,6 +608,11 @@ impl Known {
                 fact.state = ConnectionState::Failed;
                 // Without an error of the kernel's the process itself gave it up.
                 fact.error = told.or_else(|| Some(ConnectionError::inferred(Some(ECANCELED))));
+            }
+            // Its last change was passed over, and only its destruction seen.
+            TcpState::Close => {
+                fact.state = ConnectionState::Closed;
+                fact.error = told;
             }
             _ => {
                 fact.state = ConnectionState::Closed;

@@ -71,6 +71,14 @@ impl Attached {
         }
     }
 
+    /// Whether its interface is still the one that it was attached to, as far as that can be told.
+    fn is_attached(&self) -> bool {
+        match self {
+            Self::Link(counter) => counter.is_attached(),
+            Self::Clsact(_) => true,
+        }
+    }
+
     fn read(&self) -> Result<InterfaceCounters, netmon_bpf::Error> {
         match self {
             Self::Link(counter) => counter.read(),
@@ -86,7 +94,9 @@ impl Hooks {
         let attached: Vec<_> = {
             let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
             attached.retain(|_, counter| counter.strong_count() > 0);
-            attached.iter().filter_map(|(key, counter)| Some((*key, counter.upgrade()?))).collect()
+            // What counted an interface that was removed tells nothing of one that has its number now.
+            let living = attached.iter().filter_map(|(key, counter)| Some((*key, counter.upgrade()?)));
+            living.filter(|(_, counter)| counter.is_attached()).collect()
         };
         let mut counters: HashMap<u32, Vec<HookCounters>> = HashMap::new();
         for ((index, hook), counter) in attached {
@@ -183,7 +193,8 @@ impl Hooks {
 
     fn attach(&self, interface: InterfaceRef<'_>, hook: Hook) -> Result<Arc<Attached>, netmon_bpf::Error> {
         let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = attached.get(&(interface.index, hook)).and_then(Weak::upgrade) {
+        let shared = attached.get(&(interface.index, hook)).and_then(Weak::upgrade);
+        if let Some(shared) = shared.filter(|shared| shared.is_attached()) {
             return Ok(shared);
         }
         let fresh = Arc::new(Attached::attach(interface, hook)?);

@@ -13,9 +13,11 @@ use std::{
 #[cfg(feature = "bpf")]
 use super::{
     drops::Dropping,
-    flow::{self, Following},
+    flow::{self, Following, Gaps},
 };
 use super::{now, process::ProcessTable, protocol, sock_diag};
+#[cfg(feature = "bpf")]
+use crate::source::recorder::Tally;
 use crate::{
     answer::MissingHook,
     control::Cancel,
@@ -212,6 +214,53 @@ enum Backend {
     Looking(Box<Looking>),
 }
 
+/// What the kernel side had no room for, and when.
+#[cfg(feature = "bpf")]
+#[derive(Debug)]
+struct GapHistory {
+    owners: Tally,
+    peers: Tally,
+    processes: Tally,
+    skipped: Tally,
+    uncounted: Tally,
+}
+
+#[cfg(feature = "bpf")]
+impl Default for GapHistory {
+    fn default() -> Self {
+        let tally = || Tally::with_grain(Duration::from_millis(1));
+        Self { owners: tally(), peers: tally(), processes: tally(), skipped: tally(), uncounted: tally() }
+    }
+}
+
+#[cfg(feature = "bpf")]
+impl GapHistory {
+    /// Adds what came about after one moment and until another.
+    fn add(&mut self, after: &Moment, at: &Moment, gaps: Gaps) {
+        let counts = [
+            (&mut self.owners, gaps.owners),
+            (&mut self.peers, gaps.peers),
+            (&mut self.processes, gaps.processes),
+            (&mut self.skipped, gaps.skipped),
+            (&mut self.uncounted, gaps.uncounted),
+        ];
+        for (tally, count) in counts {
+            tally.add_since(after.boot_ns, at.boot_ns, count);
+        }
+    }
+
+    fn within(&self, span: &Span) -> Gaps {
+        let within = |tally: &Tally| tally.within(span.from.boot_ns, span.to.boot_ns);
+        Gaps {
+            owners: within(&self.owners),
+            peers: within(&self.peers),
+            processes: within(&self.processes),
+            skipped: within(&self.skipped),
+            uncounted: within(&self.uncounted),
+        }
+    }
+}
+
 struct Looking {
     table: ProcessTable,
     missing: MissingHook,
@@ -361,13 +410,16 @@ pub(super) struct Watching {
 
 struct Shared {
     recorder: Recorder,
+    #[cfg(feature = "bpf")]
+    gaps: Mutex<GapHistory>,
     /// The counters of protocols, read with those of connections.
     protocols: Mutex<protocol::History>,
     backend: Backend,
     datagram_idle: Duration,
     began: Moment,
-    /// Held while records go from the ring to the recorder, so that they keep their order.
-    pumping: Mutex<()>,
+    /// Held while records go from the ring to the recorder, so that they keep their order. When that was done last: what
+    /// is then found to be lost was lost since.
+    pumping: Mutex<Moment>,
     sampling: Mutex<()>,
     eager: AtomicBool,
     /// When somebody last asked for changes.
@@ -427,11 +479,13 @@ impl Watching {
     fn begin(watch: &Watch) -> Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             recorder: watch.memory_limit.map_or_else(Recorder::default, Recorder::new),
+            #[cfg(feature = "bpf")]
+            gaps: Mutex::default(),
             protocols: Mutex::default(),
             backend: Backend::open(false, watch.system_calls, watch.idle()),
             datagram_idle: watch.idle(),
             began: now(),
-            pumping: Mutex::new(()),
+            pumping: Mutex::new(now()),
             sampling: Mutex::new(()),
             eager: AtomicBool::new(false),
             watched: Mutex::new(Instant::now()),
@@ -489,14 +543,18 @@ impl Shared {
 
     /// Brings what is known to the recorder.
     fn pump(&self) -> Result<()> {
-        let _order = lock(&self.pumping);
+        let mut pumped = lock(&self.pumping);
+        #[cfg_attr(not(feature = "bpf"), allow(unused_variables, reason = "looking loses no records"))]
+        let after = std::mem::replace(&mut *pumped, now());
         match &self.backend {
             #[cfg(feature = "bpf")]
             Backend::Following(following) => {
                 let drained = following.drain()?;
+                let at = now();
                 if drained.lost > 0 {
-                    self.recorder.lost(drained.lost, &now());
+                    self.recorder.lost_since(&after, drained.lost, &at);
                 }
+                lock(&self.gaps).add(&after, &at, drained.gaps);
                 self.record(drained.changes);
             }
             Backend::Looking(looking) => {
@@ -604,6 +662,8 @@ impl Shared {
         let recorded = self.recorder.visit(span, filter, &open, visit);
         observed.lost_events = recorded.lost;
         observed.forgotten = recorded.forgotten;
+        #[cfg(feature = "bpf")]
+        observed.warnings.extend(lock(&self.gaps).within(span).warnings());
         Ok(observed)
     }
 

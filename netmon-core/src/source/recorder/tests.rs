@@ -171,6 +171,9 @@ fn losses_are_told_for_their_time() {
     recorder.lost(7, &second(20));
     let lost = |from, to| visited(&recorder, &Span { from: second(from), to: second(to) }, &[]).1.lost;
     assert_eq!((lost(5, 15), lost(10, 20), lost(5, 25), lost(20, 30)), (5, 7, 12, 0));
+    // What is found to be lost may have been lost ever since somebody looked before.
+    recorder.lost_since(&second(30), 11, &second(40));
+    assert_eq!((lost(20, 30), lost(25, 31), lost(32, 35), lost(39, 50), lost(40, 50)), (0, 11, 11, 11, 0));
     let changes = page(&recorder, ChangeCursor(0));
     assert_eq!((changes.connections.len(), changes.missed, changes.next), (0, 12, recorder.cursor()));
     assert_eq!(changes.at, second(20));
