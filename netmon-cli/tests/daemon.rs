@@ -134,13 +134,12 @@ fn ctrl_c_ends_a_question_that_a_daemon_does_not_answer_and_not_the_shell() {
     let socket = directory.path().join("sock");
     let listener = UnixListener::bind(&socket).unwrap();
     thread::spawn(move || {
-        listener.incoming().for_each(|stream| drop(thread::spawn(|| never_answer(stream.unwrap()))))
+        listener.incoming().for_each(|stream| drop(thread::spawn(|| never_answer(stream.unwrap()))));
     });
     let source = format!("unix:{}", socket.display());
     let terminal = Terminal::start(CLI, &["--source", &source, "shell"], 100, 60);
     terminal.wait_for("netmon>");
-    let mut prompts = 1;
-    for line in [
+    let lines = [
         "sockets",
         "listeners",
         "doctor",
@@ -149,13 +148,13 @@ fn ctrl_c_ends_a_question_that_a_daemon_does_not_answer_and_not_the_shell() {
         "drops",
         "diagnose",
         "sockets --process x",
-    ] {
+    ];
+    for (line, prompts) in lines.into_iter().zip(2..) {
         terminal.press(&format!("{line}\r"));
         // It is given the time to ask; before that Ctrl-C would only clear the line.
         terminal.wait_until(line, |text| text.trim_end().ends_with(&format!("netmon> {line}")));
         thread::sleep(std::time::Duration::from_millis(300));
         terminal.press(CTRL_C);
-        prompts += 1;
         let text = terminal.wait_until("a prompt", |text| text.matches("netmon>").count() == prompts);
         assert!(text.trim_end().ends_with("netmon>") && !text.contains("error:"), "{text}");
     }

@@ -79,7 +79,7 @@ fn with_any_number_of_descriptors_there_is_an_answer_or_an_error_that_says_why()
             Some(0) => {
                 let answer: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
                 let coverage = &answer["coverage"];
-                let hidden = coverage["missing_hooks"].as_array().is_none_or(|missing| missing.is_empty());
+                let hidden = coverage["missing_hooks"].as_array().is_none_or(Vec::is_empty);
                 // What it could not do for want of descriptors, it says.
                 if !hidden {
                     limited += 1;
