@@ -710,9 +710,9 @@ fn the_table_of_listeners_has_where_they_listen() {
     let monitor = Monitor::new(Memory::listening([listener, SocketFact::new(tcp(1, 900))]));
     assert_eq!(
         text(&monitor.sockets(&SocketsRequest::default()).unwrap(), 80),
-        "STATE      PROTO  DIR  PROCESS  PID  LOCAL           REMOTE\n\
-         listening  tcp    -    curl       7  10.0.0.1:40000  -\n\
-         open       tcp    out  curl       7  10.0.0.1:40000  192.0.2.7:443\n"
+        "STATE      PROTO  DIR  PROCESS  PID  LOCAL           REMOTE            DURATION\n\
+         listening  tcp    -    curl       7  10.0.0.1:40000  -              16 min 30 s\n\
+         open       tcp    out  curl       7  10.0.0.1:40000  192.0.2.7:443   1 min 40 s\n"
     );
 }
 

@@ -695,10 +695,12 @@ fn a_busy_server_and_its_clients_are_no_finding() {
         };
         let source = Arc::new(LiveSource::open().unwrap());
         let _observation = (source.observe().unwrap(), source.observe_drops().unwrap());
-        // What went before, for long enough, is what it is compared with.
+        // What went before is what it is compared with; a window begins at a sample, and those come every ten seconds.
+        let before = Instant::now();
         for _ in 0..3 {
             serve();
         }
+        thread::sleep(Duration::from_millis(11_000).saturating_sub(before.elapsed()));
         let began = Instant::now();
         serve();
         thread::sleep(Duration::from_millis(100));

@@ -21,6 +21,8 @@ const CONNECTIONS: &str = "netmon://connections/";
 const JSON: &str = "application/json";
 /// The most interfaces that are told of. A host with more has them from containers, and nobody reads them all.
 const MOST_INTERFACES: usize = 40;
+/// The most bytes of all interfaces together, whose names others choose.
+const MOST_BYTES: usize = 19_000;
 
 pub(crate) fn all() -> Vec<Resource> {
     vec![
@@ -106,16 +108,22 @@ fn capabilities(monitor: &Monitor) -> netmon_core::Result<Value> {
 fn interfaces(monitor: &Monitor) -> netmon_core::Result<Value> {
     let mut answer = monitor.interfaces()?;
     let all = answer.interfaces.len();
-    if all > MOST_INTERFACES {
-        answer.interfaces.truncate(MOST_INTERFACES);
-        answer.header.coverage.truncated = true;
-        answer
-            .header
-            .coverage
-            .warnings
-            .push(format!("the first {MOST_INTERFACES} of {all} interfaces are listed"));
+    let warnings = answer.header.coverage.warnings.clone();
+    let mut most = all.min(MOST_INTERFACES);
+    loop {
+        if most < all {
+            answer.interfaces.truncate(most);
+            answer.header.coverage.truncated = true;
+            answer.header.coverage.warnings.clone_from(&warnings);
+            answer.header.coverage.warnings.push(format!("the first {most} of {all} interfaces are listed"));
+        }
+        let value = written(&answer);
+        // It is sent as a text of JSON within JSON.
+        if most <= 1 || Value::from(value.to_string()).to_string().len() <= MOST_BYTES {
+            return Ok(value);
+        }
+        most /= 2;
     }
-    Ok(written(&answer))
 }
 
 fn connection(
