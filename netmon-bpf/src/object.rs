@@ -8,7 +8,7 @@ use std::{
     sync::Once,
 };
 
-use libbpf_rs::{MapCore as _, MapHandle, PrintLevel};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, PrintLevel};
 use zerocopy::FromBytes;
 
 use crate::error::{Error, Result};
@@ -45,6 +45,15 @@ pub(crate) fn skipped(program: &OwnedFd) -> Result<u64> {
         return Err(Error::from_io("read what a program missed", io::Error::last_os_error()));
     }
     Ok(info.recursion_misses)
+}
+
+/// A counter that each CPU has for itself, in sum.
+pub(crate) fn read_counter(map: &MapHandle, index: u32, action: &'static str) -> Result<u64> {
+    let per_cpu = map
+        .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|error| Error::from_libbpf(action, error))?;
+    let counts = per_cpu.into_iter().flatten();
+    Ok(counts.filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?))).sum())
 }
 
 /// All entries of a hash table, some hundreds with a system call. What is added meanwhile may be missing; what is removed

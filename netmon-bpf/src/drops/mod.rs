@@ -231,14 +231,7 @@ impl DropMonitor {
     /// # Errors
     /// [`Error::Kernel`].
     pub fn lost(&self) -> Result<DropLosses> {
-        let read = |types::nm_drop_loss(kind)| -> Result<u64> {
-            let per_cpu = self
-                .lost
-                .lookup_percpu(&kind.to_ne_bytes(), MapFlags::ANY)
-                .map_err(|error| Error::from_libbpf("read what was lost", error))?;
-            let counts = per_cpu.into_iter().flatten();
-            Ok(counts.filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?))).sum())
-        };
+        let read = |types::nm_drop_loss(kind)| object::read_counter(&self.lost, kind, "read what was lost");
         Ok(DropLosses {
             details: read(types::nm_drop_loss::NM_LOST_DETAIL)?,
             packets: read(types::nm_drop_loss::NM_LOST_DROP)?.saturating_add(object::skipped(&self.program)?),

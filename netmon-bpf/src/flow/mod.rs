@@ -465,14 +465,7 @@ impl FlowMonitor {
     /// # Errors
     /// [`Error::Kernel`].
     pub fn lost(&self) -> Result<Losses> {
-        let read = |types::nm_loss(kind)| -> Result<u64> {
-            let per_cpu = self
-                .lost
-                .lookup_percpu(&kind.to_ne_bytes(), MapFlags::ANY)
-                .map_err(|error| Error::from_libbpf("read what was lost", error))?;
-            let counts = per_cpu.into_iter().flatten();
-            Ok(counts.filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?))).sum())
-        };
+        let read = |types::nm_loss(kind)| object::read_counter(&self.lost, kind, "read what was lost");
         Ok(Losses {
             ended: read(types::nm_loss::NM_LOST_ENDED)?,
             opened: read(types::nm_loss::NM_LOST_OPENED)?,
