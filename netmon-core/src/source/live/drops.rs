@@ -13,10 +13,8 @@ use netmon_bpf::{
 };
 
 use super::{
-    capabilities_fix, flow as following,
-    hooks::{lacks_perfmon, missing_privilege},
-    netlink, now,
-    obstacle::{self, Obstacle},
+    flow as following, netlink, now,
+    obstacle::{self, Why, kernel_error},
     sock_diag,
     watching::Watching,
 };
@@ -90,8 +88,8 @@ impl Dropping {
         let monitor = watching.count_drops().map_err(|error| Error::HookMissing {
             what: "dropped packets",
             hook: Hook::KfreeSkb,
-            not_permitted: is_refused(&error),
-            reason: reason(&error),
+            not_permitted: obstacle::is_refused(&error),
+            reason: Why::of(&error, false).reason(&error),
         })?;
         let shared = Arc::new(Shared {
             monitor,
@@ -159,8 +157,9 @@ impl Shared {
         if state.history.last_reading().is_some_and(|last| last.boot_ns >= at.boot_ns) {
             return Ok(());
         }
-        let read = self.monitor.read().map_err(kernel_error)?;
-        let lost = self.monitor.lost().map_err(kernel_error)?;
+        let failed = kernel_error("read the table of dropped packets");
+        let read = self.monitor.read().map_err(&failed)?;
+        let lost = self.monitor.lost().map_err(&failed)?;
         self.look_up_owners(&mut state, &read);
         let names = if read.is_empty() { HashMap::new() } else { self.interface_names() };
         let facts = read.iter().map(|(key, count)| self.fact(&state, &names, key, count));
@@ -328,51 +327,14 @@ fn protocol(key: &DropKey) -> Option<Protocol> {
     }
 }
 
-fn kernel_error(error: netmon_bpf::Error) -> Error {
-    let errno = error.errno();
-    let source = errno.map_or_else(|| std::io::Error::other(error), std::io::Error::from_raw_os_error);
-    Error::Kernel { action: "read the table of dropped packets", source }
-}
-
-/// Whether a capability is what is missing; the verifier says so in other words too.
-fn is_refused(error: &netmon_bpf::Error) -> bool {
-    const EINVAL: i32 = 22;
-    match error {
-        netmon_bpf::Error::NotPermitted { .. } => true,
-        netmon_bpf::Error::Kernel { .. } => error.errno() == Some(EINVAL) && lacks_perfmon(),
-        _ => false,
-    }
-}
-
-/// What of this host is in the way; who lacks a capability is told that first.
-fn obstacle_of(error: &netmon_bpf::Error) -> Option<Obstacle> {
-    if lacks_perfmon() { None } else { obstacle::of_host(error, false) }
-}
-
-fn fix(error: &netmon_bpf::Error) -> Option<String> {
-    let obstacle = obstacle_of(error).map(|obstacle| obstacle.fix.to_owned());
-    obstacle.or_else(|| is_refused(error).then(capabilities_fix))
-}
-
-fn reason(error: &netmon_bpf::Error) -> String {
-    use std::error::Error as _;
-    if let Some(obstacle) = obstacle_of(error) {
-        return obstacle.reason.to_owned();
-    }
-    if is_refused(error) {
-        return missing_privilege(true);
-    }
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
-
 /// The hook tried for real.
 pub(super) fn probe() -> HookStatus {
     match DropMonitor::probe() {
         Ok(()) => HookStatus::works(Hook::KfreeSkb),
-        Err(error) => HookStatus::missing(Hook::KfreeSkb, reason(&error), fix(&error)),
+        Err(error) => {
+            let why = Why::of(&error, false);
+            HookStatus::missing(Hook::KfreeSkb, why.reason(&error), why.fix())
+        }
     }
 }
 

@@ -16,9 +16,7 @@ use netmon_bpf::{
 };
 
 use super::{
-    capabilities_fix,
-    hooks::{lacks_perfmon, missing_privilege},
-    obstacle::{self, Obstacle},
+    obstacle::{self, Why},
     process::{Cgroup, CgroupNames, ProcessTable},
     sock_diag,
     watching::Orphans,
@@ -847,9 +845,7 @@ fn closed_by(was: TcpState, errno: i32) -> ClosedBy {
 }
 
 fn kernel_error(error: netmon_bpf::Error) -> Error {
-    let errno = error.errno();
-    let source = errno.map_or_else(|| std::io::Error::other(error), std::io::Error::from_raw_os_error);
-    Error::Kernel { action: "read what the programs tell of connections", source }
+    obstacle::kernel_error("read what the programs tell of connections")(error)
 }
 
 pub(super) fn attribution(attribution: flow::Attribution) -> Attribution {
@@ -927,48 +923,22 @@ pub(super) fn all_missing(error: &netmon_bpf::Error) -> MissingHook {
 }
 
 fn reason(hook: flow::Hook, error: &netmon_bpf::Error) -> String {
-    use std::error::Error as _;
-    if let Some(obstacle) = obstacle_of(hook, error) {
-        return obstacle.reason.to_owned();
-    }
-    match error {
-        _ if is_refused(error) => missing_privilege(true),
-        netmon_bpf::Error::Unsupported { .. } => {
+    match (Why::of(error, hook.of_cgroup()), error) {
+        (Why::Error, netmon_bpf::Error::Unsupported { .. }) => {
             format!("this kernel does not have it; Linux {} and later do", since(hook))
         }
-        _ => match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        },
+        (why, _) => why.reason(error),
     }
-}
-
-/// Whether a capability is what is missing. Without `CAP_PERFMON` the verifier knows fewer helpers, and calls a program
-/// that uses one of them invalid.
-fn is_refused(error: &netmon_bpf::Error) -> bool {
-    const EINVAL: i32 = 22;
-    match error {
-        netmon_bpf::Error::NotPermitted { .. } => true,
-        netmon_bpf::Error::Kernel { .. } => error.errno() == Some(EINVAL) && lacks_perfmon(),
-        _ => false,
-    }
-}
-
-/// What of this host is in the way; who lacks a capability is told that first.
-fn obstacle_of(hook: flow::Hook, error: &netmon_bpf::Error) -> Option<Obstacle> {
-    if lacks_perfmon() { None } else { obstacle::of_host(error, hook.of_cgroup()) }
 }
 
 fn fix(hook: flow::Hook, error: &netmon_bpf::Error) -> Option<String> {
-    if let Some(obstacle) = obstacle_of(hook, error) {
-        return Some(obstacle.fix.to_owned());
-    }
-    match (error, hook) {
-        _ if is_refused(error) => Some(capabilities_fix()),
-        (netmon_bpf::Error::Unsupported { .. }, flow::Hook::SendLength | flow::Hook::ReceiveLength) => {
-            Some("who accepted is told with --source live:system-calls".to_owned())
-        }
-        _ => None,
+    match (Why::of(error, hook.of_cgroup()), error, hook) {
+        (
+            Why::Error,
+            netmon_bpf::Error::Unsupported { .. },
+            flow::Hook::SendLength | flow::Hook::ReceiveLength,
+        ) => Some("who accepted is told with --source live:system-calls".to_owned()),
+        (why, ..) => why.fix(),
     }
 }
 

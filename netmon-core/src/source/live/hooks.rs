@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    error::Error as _,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
@@ -15,6 +14,7 @@ use super::{
     capabilities_fix,
     clsact::{self, ClsactCounter},
     hidden_without_hook,
+    obstacle::told,
 };
 use crate::{
     answer::MissingHook,
@@ -252,10 +252,7 @@ fn reason(hook: Hook, error: &netmon_bpf::Error) -> String {
         netmon_bpf::Error::Unsupported { .. } if hook == Hook::Tcx => {
             "this kernel has no tcx, which came with Linux 6.6".to_owned()
         }
-        _ => match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        },
+        _ => told(error),
     }
 }
 

@@ -1,8 +1,14 @@
-//! What of a host keeps programs from use, whatever the version of its kernel: errors alone do not tell it from an old one.
+//! Why programs cannot be used, in words: what of a host is in the way, whatever the version of its kernel, or what this
+//! process lacks. Errors alone do not tell those from an old kernel.
 
-use std::{fs, path::Path};
+use std::{error::Error as _, fs, io, path::Path};
 
 use netmon_bpf::Error;
+
+use super::{
+    capabilities_fix,
+    hooks::{lacks_perfmon, missing_privilege},
+};
 
 /// Why something cannot be used, and what would change that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,15 +60,74 @@ impl Host {
     }
 }
 
-/// What explains that a program was refused to who has all capabilities. `None` where the error itself does.
-pub(super) fn of_host(error: &Error, of_cgroup: bool) -> Option<Obstacle> {
-    Host::read().explains(error, of_cgroup)
+/// Why a program cannot be used, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Something of this host is in the way.
+    Host(Obstacle),
+    /// A capability is missing.
+    Privilege,
+    /// What the error says.
+    Error,
+}
+
+impl Why {
+    /// Who lacks a capability is told that first.
+    pub(super) fn of(error: &Error, of_cgroup: bool) -> Self {
+        let of_host = || Host::read().explains(error, of_cgroup);
+        match (!lacks_perfmon()).then(of_host).flatten() {
+            Some(obstacle) => Self::Host(obstacle),
+            None if is_refused(error) => Self::Privilege,
+            None => Self::Error,
+        }
+    }
+
+    pub(super) fn reason(self, error: &Error) -> String {
+        match self {
+            Self::Host(obstacle) => obstacle.reason.to_owned(),
+            Self::Privilege => missing_privilege(true),
+            Self::Error => told(error),
+        }
+    }
+
+    pub(super) fn fix(self) -> Option<String> {
+        match self {
+            Self::Host(obstacle) => Some(obstacle.fix.to_owned()),
+            Self::Privilege => Some(capabilities_fix()),
+            Self::Error => None,
+        }
+    }
+}
+
+/// Whether a capability is what is missing. Without `CAP_PERFMON` the verifier knows fewer helpers, and calls a program
+/// that uses one of them invalid.
+pub(super) fn is_refused(error: &Error) -> bool {
+    const EINVAL: i32 = 22;
+    match error {
+        Error::NotPermitted { .. } => true,
+        Error::Kernel { .. } => error.errno() == Some(EINVAL) && lacks_perfmon(),
+        _ => false,
+    }
+}
+
+/// An error and its cause.
+pub(super) fn told(error: &Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// What could not be done with programs, by the kernel's number where it gave one.
+pub(super) fn kernel_error(action: &'static str) -> impl Fn(Error) -> crate::error::Error {
+    move |error| {
+        let source = error.errno().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error);
+        super::kernel_error(action)(source)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
