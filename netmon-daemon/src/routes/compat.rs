@@ -1,7 +1,7 @@
 //! What the ebpf-server answered, for its clients of both generations: one body that has the keys of both, filled from the
 //! same answers as everything else, and more keys, which those clients pass over.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -13,7 +13,7 @@ use axum::{
 use jiff::Timestamp;
 use netmon_core::{
     Connection, ConnectionsAnswer, ConnectionsRequest, Control, Coverage, DropsRequest, Error, Monitor,
-    PacketDrops, SummaryAnswer, SummaryRequest,
+    PacketDrops, SummaryRequest,
     fact::{AddressFamily, ConnectionDirection, ConnectionState, Direction, Protocol},
     monitor::PacketDrop,
     request::parse_duration,
@@ -65,6 +65,37 @@ struct ListParameters {
     limit: Option<u64>,
     since: Option<String>,
     duration_seconds: Option<u64>,
+}
+
+/// What they ask for, under whichever names.
+struct Chosen {
+    pid: Option<u32>,
+    command: Option<String>,
+    since: Duration,
+    limit: u64,
+}
+
+impl SummaryParameters {
+    fn chosen(self) -> Result<Chosen, Error> {
+        let command = either(["command", "process_name"], self.command, self.process_name)?;
+        let asked = either(["duration", "duration_seconds"], self.duration, self.duration_seconds)?;
+        let since = Duration::from_secs(seconds(asked)?);
+        let (pid, command) = target(self.pid, command);
+        Ok(Chosen { pid, command, since, limit: DEFAULT_ROWS })
+    }
+}
+
+impl ListParameters {
+    fn chosen(self) -> Result<Chosen, Error> {
+        let command = either(["command", "process_name"], self.command, self.process_name)?;
+        let limit = rows(self.limit)?;
+        let since = match self.since {
+            Some(text) => back_to(moment("since", &text)?),
+            None => Duration::from_secs(seconds(self.duration_seconds.or(Some(LONGEST_SECONDS)))?),
+        };
+        let (pid, command) = target(self.pid, command);
+        Ok(Chosen { pid, command, since, limit })
+    }
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -145,43 +176,50 @@ async fn compute<T: Serialize + Send + 'static>(
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct Summary<A> {
     count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_drops: Option<u64>,
     duration: u64,
     duration_seconds: u64,
     pid: u32,
     command: String,
     message: String,
     query_time: Timestamp,
-    /// `total_attempts` and all that is ours.
+    /// All that is ours; of connections `total_attempts` too.
     #[serde(flatten)]
-    answer: SummaryAnswer,
+    answer: A,
+}
+
+impl<A: Display> Summary<A> {
+    fn new(chosen: Chosen, count: u64, answer: A) -> Self {
+        let seconds = chosen.since.as_secs();
+        Self {
+            count,
+            total_drops: None,
+            duration: seconds,
+            duration_seconds: seconds,
+            pid: chosen.pid.unwrap_or_default(),
+            command: chosen.command.unwrap_or_default(),
+            message: answer.to_string().lines().next().unwrap_or_default().to_owned(),
+            query_time: Timestamp::now(),
+            answer,
+        }
+    }
 }
 
 async fn connection_summary(
     State(daemon): State<Arc<Daemon>>,
     asked: Asked<SummaryParameters>,
 ) -> Result<Response, Refusal> {
-    let SummaryParameters { pid, command, process_name, duration, duration_seconds } = asked.request;
-    let command = either(["command", "process_name"], command, process_name)?;
-    let seconds = seconds(either(["duration", "duration_seconds"], duration, duration_seconds)?)?;
-    let (pid, command) = target(pid, command);
+    let chosen = asked.request.chosen()?;
     compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
         let mut request = SummaryRequest::default();
-        request.filter.pid = pid;
-        request.filter.process.clone_from(&command);
-        request.since = Some(Duration::from_secs(seconds));
+        request.filter.pid = chosen.pid;
+        request.filter.process.clone_from(&chosen.command);
+        request.since = Some(chosen.since);
         let answer = monitor.summary(&request, control)?;
-        Ok(Summary {
-            count: answer.total_attempts,
-            duration: seconds,
-            duration_seconds: seconds,
-            pid: pid.unwrap_or_default(),
-            command: command.unwrap_or_default(),
-            message: answer.to_string().lines().next().unwrap_or_default().to_owned(),
-            query_time: Timestamp::now(),
-            answer,
-        })
+        Ok(Summary::new(chosen, answer.total_attempts, answer))
     })
     .await
 }
@@ -307,20 +345,13 @@ async fn list_connections(
     State(daemon): State<Arc<Daemon>>,
     asked: Asked<ListParameters>,
 ) -> Result<Response, Refusal> {
-    let ListParameters { pid, command, process_name, limit, since, duration_seconds } = asked.request;
-    let command = either(["command", "process_name"], command, process_name)?;
-    let limit = rows(limit)?;
-    let since = match since {
-        Some(text) => back_to(moment("since", &text)?),
-        None => Duration::from_secs(seconds(duration_seconds.or(Some(LONGEST_SECONDS)))?),
-    };
-    let (pid, command) = target(pid, command);
+    let chosen = asked.request.chosen()?;
     compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
         let mut request = ConnectionsRequest::default();
-        request.filter.pid = pid;
-        request.filter.process = command;
-        request.since = Some(since);
-        request.limit = Some(limit);
+        request.filter.pid = chosen.pid;
+        request.filter.process = chosen.command;
+        request.since = Some(chosen.since);
+        request.limit = Some(chosen.limit);
         Ok(List::new(monitor.connections(&request, control)?))
     })
     .await
@@ -412,65 +443,30 @@ fn coverage(monitor: &Monitor) -> netmon_core::Result<Coverage> {
     Ok(monitor.summary(&request, &Control::default())?.header.coverage)
 }
 
-#[derive(Serialize)]
-struct DropSummary {
-    count: u64,
-    total_drops: u64,
-    duration: u64,
-    duration_seconds: u64,
-    pid: u32,
-    command: String,
-    message: String,
-    query_time: Timestamp,
-    /// All that is ours.
-    #[serde(flatten)]
-    answer: PacketDrops,
-}
-
 async fn drop_summary(
     State(daemon): State<Arc<Daemon>>,
     asked: Asked<SummaryParameters>,
 ) -> Result<Response, Refusal> {
-    let SummaryParameters { pid, command, process_name, duration, duration_seconds } = asked.request;
-    let command = either(["command", "process_name"], command, process_name)?;
-    let seconds = seconds(either(["duration", "duration_seconds"], duration, duration_seconds)?)?;
-    let (pid, command) = target(pid, command);
+    let chosen = asked.request.chosen()?;
     compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
-        let answer =
-            drops(monitor, control, pid, command.clone(), Duration::from_secs(seconds), DEFAULT_ROWS)?;
-        Ok(DropSummary {
-            count: answer.total,
-            total_drops: answer.total,
-            duration: seconds,
-            duration_seconds: seconds,
-            pid: pid.unwrap_or_default(),
-            command: command.unwrap_or_default(),
-            message: answer.to_string().lines().next().unwrap_or_default().to_owned(),
-            query_time: Timestamp::now(),
-            answer,
-        })
+        let answer = drops(monitor, control, &chosen)?;
+        let total = answer.total;
+        Ok(Summary { total_drops: Some(total), ..Summary::new(chosen, total, answer) })
     })
     .await
 }
 
-fn drops(
-    monitor: &Monitor,
-    control: &Control<'_>,
-    pid: Option<u32>,
-    command: Option<String>,
-    since: Duration,
-    limit: u64,
-) -> netmon_core::Result<PacketDrops> {
+fn drops(monitor: &Monitor, control: &Control<'_>, chosen: &Chosen) -> netmon_core::Result<PacketDrops> {
     let mut request = DropsRequest::default();
-    request.filter.pid = pid;
-    request.filter.process = command;
-    request.since = Some(since);
-    request.limit = Some(limit);
+    request.filter.pid = chosen.pid;
+    request.filter.process.clone_from(&chosen.command);
+    request.since = Some(chosen.since);
+    request.limit = Some(chosen.limit);
     monitor.drops(&request, control)
 }
 
 /// Drops of one kind as both generations list a drop: the last of them, and how many there were.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct DropEvent {
     id: String,
     r#type: &'static str,
@@ -545,18 +541,14 @@ struct DropList {
 impl DropList {
     fn new(answer: PacketDrops) -> Self {
         let end = answer.header.window.to;
-        let by_pid = || {
-            let mut by_pid: BTreeMap<u32, Vec<DropEvent>> = BTreeMap::new();
-            for row in &answer.drops {
-                let event = DropEvent::new(row, end);
-                by_pid.entry(event.pid).or_default().push(event);
-            }
-            by_pid
-        };
-        let drops = by_pid();
+        let mut drops: BTreeMap<u32, Vec<DropEvent>> = BTreeMap::new();
+        for row in &answer.drops {
+            let event = DropEvent::new(row, end);
+            drops.entry(event.pid).or_default().push(event);
+        }
         Self {
             total_pids: drops.len(),
-            events_by_pid: by_pid(),
+            events_by_pid: drops.clone(),
             drops,
             total_drops: answer.total,
             total_events: answer.drops_total,
@@ -568,32 +560,13 @@ impl DropList {
     }
 }
 
-/// Which drops were asked for.
-struct DropsAsked {
-    pid: Option<u32>,
-    command: Option<String>,
-    since: Duration,
-    limit: u64,
-}
-
-fn drops_asked(parameters: ListParameters) -> Result<DropsAsked, Error> {
-    let ListParameters { pid, command, process_name, limit, since, duration_seconds } = parameters;
-    let command = either(["command", "process_name"], command, process_name)?;
-    let since = match since {
-        Some(text) => back_to(moment("since", &text)?),
-        None => Duration::from_secs(seconds(duration_seconds.or(Some(LONGEST_SECONDS)))?),
-    };
-    let (pid, command) = target(pid, command);
-    Ok(DropsAsked { pid, command, since, limit: rows(limit)? })
-}
-
 async fn list_drops(
     State(daemon): State<Arc<Daemon>>,
     asked: Asked<ListParameters>,
 ) -> Result<Response, Refusal> {
-    let DropsAsked { pid, command, since, limit } = drops_asked(asked.request)?;
+    let chosen = asked.request.chosen()?;
     compute(&daemon, &asked.asker.caller, asked.asker.access, move |monitor, control| {
-        Ok(DropList::new(drops(monitor, control, pid, command, since, limit)?))
+        Ok(DropList::new(drops(monitor, control, &chosen)?))
     })
     .await
 }
@@ -603,9 +576,9 @@ async fn drop_events(
     asker: &super::Asker,
     parameters: ListParameters,
 ) -> Result<Response, Refusal> {
-    let DropsAsked { pid, command, since, limit } = drops_asked(parameters)?;
+    let chosen = parameters.chosen()?;
     compute(daemon, &asker.caller, asker.access, move |monitor, control| {
-        let answer = drops(monitor, control, pid, command, since, limit)?;
+        let answer = drops(monitor, control, &chosen)?;
         let end = answer.header.window.to;
         let events: Vec<DropEvent> = answer.drops.iter().map(|row| DropEvent::new(row, end)).collect();
         Ok(json!({
