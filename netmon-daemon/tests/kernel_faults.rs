@@ -16,7 +16,7 @@ use std::{
 use netmon_bpf::census;
 use netmon_core::{ConnectionsRequest, Control, Monitor, source::SourceChoice};
 use netmon_testkit::{
-    Netns, VethPair,
+    Netns, VethPair, may_lack,
     soak::{BpfObjects, Vitals},
     workload::{self, Event},
 };
@@ -77,12 +77,7 @@ fn what_happened_while_it_was_stopped_is_told_or_said_to_be_lost() {
     let coverage = &answer.header.coverage;
     let seen = answer.total;
     assert!(seen > 0 && seen <= made, "{seen} of {made}");
-    // What the kernel passed over is in a warning, as at most so many.
-    let passed_over = coverage.warnings.iter().find_map(|warning| {
-        let count = warning.strip_prefix("the kernel passed over ")?.split(' ').next()?;
-        count.replace(',', "").parse::<u64>().ok()
-    });
-    let said = coverage.lost_events + passed_over.unwrap_or(0);
+    let said = coverage.lost_events + may_lack(&coverage.warnings, made);
     assert!(seen + said >= made, "{seen} told, {said} said to be lost of {made}: {coverage:?}");
     let metrics = daemon.get("/metrics").body;
     assert!(

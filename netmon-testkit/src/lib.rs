@@ -58,3 +58,13 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// How many of so many connections an answer with these warnings may lack: those that it says the kernel passed over, and
+/// one in a hundred, as some kernels run no tracing program in the context of some threads, and count that nowhere.
+pub fn may_lack<'a>(warnings: impl IntoIterator<Item = &'a String>, of: u64) -> u64 {
+    let passed_over = warnings.into_iter().find_map(|warning| {
+        let count = warning.strip_prefix("the kernel passed over ")?.split(' ').next()?;
+        count.replace(',', "").parse::<u64>().ok()
+    });
+    passed_over.unwrap_or(0) + of / 100
+}
