@@ -11,10 +11,10 @@ use rmcp::{
 
 use super::{
     Entry,
-    question::{self, Question, unknown_process},
+    question::{self, Question},
 };
 use crate::{
-    call::{Answered, Failure, fitted},
+    call::{Answered, Failure},
     schema,
     server::NetmonServer,
 };
@@ -64,33 +64,21 @@ async fn call(
     let mut request = InsightsRequest::default();
     request.question.clone_from(&question.query);
     request.summary_text.clone_from(&question.summary_text);
-    request.filter = question.filter.clone();
-    request.since = question.since;
-    request.window = question.window;
+    (request.filter, request.since, request.window) = question.scope();
     let asked = question.ask(
         server,
         context,
-        |answer: &InsightsAnswer| answer.diagnosis.total == 0,
+        |answer: &InsightsAnswer| (answer.diagnosis.total == 0).then(|| format!("{answer:#}")),
         move |monitor, control| monitor.insights(&request, model.as_ref(), control),
     );
-    let answer = match asked.await? {
-        Ok(answer) => answer,
-        Err((answer, known)) => {
-            return Err(unknown_process(&format!("{answer:#}"), &question.filter, &known));
-        }
-    };
+    let answer = asked.await?;
     let mut command = question.command("insights", server.source());
     if let Some(query) = &question.query {
         command = command.option("--query", query);
     }
-    let command = command.to_string();
-    fitted(question.budget(), question.limit.unwrap_or(DEFAULT_ROWS), |most| {
-        let mut answer = answer.clone();
+    question.fitted(&answer, command, DEFAULT_ROWS, "`diagnose` tells all findings.", |answer, most| {
         answer.shorten(most, WORDS);
         // Names are in the structure, as data.
-        let text = format!("{answer:#}");
-        let hint =
-            answer.diagnosis.header.coverage.truncated.then(|| "`diagnose` tells all findings.".to_owned());
-        Answered { answer, text, command: command.clone(), hint }
+        format!("{answer:#}")
     })
 }

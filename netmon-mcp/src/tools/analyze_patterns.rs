@@ -9,12 +9,9 @@ use rmcp::{
 
 use super::{
     Entry,
-    question::{self, Question, unknown_process},
+    question::{self, Question},
 };
-use crate::{
-    call::{Answered, Failure, fitted},
-    server::NetmonServer,
-};
+use crate::{call::Failure, server::NetmonServer};
 
 pub(super) const ENTRY: Entry = Entry {
     name: NAME,
@@ -34,6 +31,8 @@ const ARGUMENTS: &[&str] =
 
 /// How many rows each list has by itself.
 const DEFAULT_ROWS: u64 = 5;
+const HINT: &str = "The first of each list are shown. Ask with a `limit`, or narrow with `process_name`, `filter` or a \
+    shorter `since`.";
 
 fn tool() -> Tool {
     super::read_only::<PatternsAnswer>(
@@ -52,35 +51,22 @@ async fn call(
 ) -> Result<CallToolResult, Failure> {
     let question = Question::of_a_time(NAME, arguments, ARGUMENTS)?;
     let mut request = PatternsRequest::default();
-    request.filter = question.filter.clone();
-    request.since = question.since;
-    request.window = question.window;
+    (request.filter, request.since, request.window) = question.scope();
+    let seconds = question.since.unwrap_or(question.window).as_secs_f64();
     let asked = question.ask(
         server,
         context,
-        |answer: &PatternsAnswer| answer.connections == 0,
+        move |answer: &PatternsAnswer| {
+            let digest = || format!("No network connections found in the last {seconds} seconds");
+            (answer.connections == 0).then(digest)
+        },
         move |monitor, control| monitor.patterns(&request, control),
     );
-    let answer = match asked.await? {
-        Ok(answer) => answer,
-        Err((answer, known)) => {
-            let seconds = question.since.unwrap_or(question.window).as_secs_f64();
-            let digest = format!("No network connections found in the last {seconds} seconds");
-            drop(answer);
-            return Err(unknown_process(&digest, &question.filter, &known));
-        }
-    };
-    let command = question.command("patterns", server.source()).to_string();
-    fitted(question.budget(), question.limit.unwrap_or(DEFAULT_ROWS), |most| {
-        let mut answer = answer.clone();
+    let answer = asked.await?;
+    let command = question.command("patterns", server.source());
+    question.fitted(&answer, command, DEFAULT_ROWS, HINT, |answer, most| {
         answer.shorten(most);
         // Names are in the structure, as data.
-        let text = format!("{answer:#}");
-        let hint = answer.header.coverage.truncated.then(|| {
-            "The first of each list are shown. Ask with a `limit`, or narrow with `process_name`, `filter` or a shorter \
-             `since`."
-                .to_owned()
-        });
-        Answered { answer, text, command: command.clone(), hint }
+        format!("{answer:#}")
     })
 }

@@ -9,12 +9,9 @@ use rmcp::{
 
 use super::{
     Entry,
-    question::{self, Question, unknown_process},
+    question::{self, Question},
 };
-use crate::{
-    call::{Answered, Failure, fitted},
-    server::NetmonServer,
-};
+use crate::{call::Failure, server::NetmonServer};
 
 pub(super) const ENTRY: Entry = Entry {
     name: NAME,
@@ -36,6 +33,8 @@ const ARGUMENTS: &[&str] =
 const PAST_SECONDS: u64 = DiagnoseRequest::DEFAULT_SINCE.as_secs();
 /// How many findings there are by itself.
 const DEFAULT_ROWS: u64 = 10;
+const HINT: &str =
+    "The gravest findings are shown. Ask with a `limit`, or narrow with `process_name` or `filter`.";
 
 fn tool() -> Tool {
     super::read_only::<Diagnosis>(
@@ -55,27 +54,18 @@ async fn call(
     // Without a time it is about the last five minutes, or what there is of them.
     let question = Question::read(NAME, arguments, ARGUMENTS, &["max_events"], None)?;
     let mut request = DiagnoseRequest::default();
-    request.filter = question.filter.clone();
-    request.since = question.since;
-    request.window = question.window;
+    (request.filter, request.since, request.window) = question.scope();
     let asked = question.ask(
         server,
         context,
-        |answer: &Diagnosis| answer.total == 0,
+        |answer: &Diagnosis| (answer.total == 0).then(|| answer.to_string()),
         move |monitor, control| monitor.diagnose(&request, control),
     );
-    let answer = match asked.await? {
-        Ok(answer) => answer,
-        Err((answer, known)) => return Err(unknown_process(&answer.to_string(), &question.filter, &known)),
-    };
-    let command = question.command("diagnose", server.source()).to_string();
+    let answer = asked.await?;
+    let command = question.command("diagnose", server.source());
     let text = answer.to_string();
-    fitted(question.budget(), question.limit.unwrap_or(DEFAULT_ROWS), |most| {
-        let mut answer = answer.clone();
+    question.fitted(&answer, command, DEFAULT_ROWS, HINT, |answer, most| {
         answer.shorten(most);
-        let hint = answer.header.coverage.truncated.then(|| {
-            "The gravest findings are shown. Ask with a `limit`, or narrow with `process_name` or `filter`.".to_owned()
-        });
-        Answered { answer, text: text.clone(), command: command.clone(), hint }
+        text.clone()
     })
 }

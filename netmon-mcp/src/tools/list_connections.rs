@@ -9,7 +9,7 @@ use rmcp::{
 
 use super::{
     Entry,
-    question::{self, Question, unknown_process},
+    question::{self, Question},
 };
 use crate::{
     call::{Answered, Failure, answered},
@@ -65,9 +65,7 @@ async fn call(
 ) -> Result<CallToolResult, Failure> {
     let question = Question::read(NAME, arguments, ARGUMENTS, &["duration"], None)?;
     let mut request = ConnectionsRequest::default();
-    request.filter = question.filter.clone();
-    request.since = question.since;
-    request.window = question.window;
+    (request.filter, request.since, request.window) = question.scope();
     request.states = question.state.into_iter().collect();
     request.sort = question.sort;
     request.limit = Some(question.limit.unwrap_or(DEFAULT_ROWS));
@@ -78,13 +76,10 @@ async fn call(
     let asked = question.ask(
         server,
         context,
-        |answer: &ConnectionsAnswer| answer.total == 0,
+        |answer: &ConnectionsAnswer| (answer.total == 0).then(|| answer.to_string()),
         move |monitor, control| monitor.connections(&request, control),
     );
-    let answer = match asked.await? {
-        Ok(answer) => answer,
-        Err((answer, known)) => return Err(unknown_process(&answer.to_string(), &question.filter, &known)),
-    };
+    let answer = asked.await?;
     let mut text = answer.to_string();
     if !answer.connections.is_empty() {
         text.push('\n');

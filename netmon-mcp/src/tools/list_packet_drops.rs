@@ -9,12 +9,9 @@ use rmcp::{
 
 use super::{
     Entry,
-    question::{self, Question, unknown_process},
+    question::{self, Question},
 };
-use crate::{
-    call::{Answered, Failure, fitted},
-    server::NetmonServer,
-};
+use crate::{call::Failure, server::NetmonServer};
 
 pub(super) const ENTRY: Entry = Entry {
     name: NAME,
@@ -34,6 +31,8 @@ const ARGUMENTS: &[&str] =
 
 /// How many rows there are by itself.
 const DEFAULT_ROWS: u64 = 10;
+const HINT: &str = "The sums are over all; the rows with the most packets are shown. Ask with a `limit`, or narrow with \
+    `process_name`, `filter` or a shorter `since`.";
 
 fn tool() -> Tool {
     super::read_only::<PacketDrops>(NAME, "Dropped packets", DESCRIPTION, question::schema(ARGUMENTS))
@@ -47,33 +46,22 @@ async fn call(
 ) -> Result<CallToolResult, Failure> {
     let question = Question::of_a_time(NAME, arguments, ARGUMENTS)?;
     let mut request = DropsRequest::default();
-    request.filter = question.filter.clone();
-    request.since = question.since;
-    request.window = question.window;
+    (request.filter, request.since, request.window) = question.scope();
     let asked = question.ask(
         server,
         context,
-        |answer: &PacketDrops| answer.total == 0,
+        |answer: &PacketDrops| (answer.total == 0).then(|| answer.to_string()),
         move |monitor, control| monitor.drops(&request, control),
     );
-    let mut answer = match asked.await? {
-        Ok(answer) => answer,
-        Err((answer, known)) => return Err(unknown_process(&answer.to_string(), &question.filter, &known)),
-    };
+    let mut answer = asked.await?;
     if question.is_brief() {
         answer.brief();
     }
-    let command = question.command("drops", server.source()).to_string();
+    let command = question.command("drops", server.source());
     // Of all reasons, whichever rows are listed.
     let text = answer.to_string();
-    fitted(question.budget(), question.limit.unwrap_or(DEFAULT_ROWS), |most| {
-        let mut answer = answer.clone();
+    question.fitted(&answer, command, DEFAULT_ROWS, HINT, |answer, most| {
         answer.shorten(most);
-        let hint = answer.header.coverage.truncated.then(|| {
-            "The sums are over all; the rows with the most packets are shown. Ask with a `limit`, or narrow with \
-             `process_name`, `filter` or a shorter `since`."
-                .to_owned()
-        });
-        Answered { answer, text: text.clone(), command: command.clone(), hint }
+        text.clone()
     })
 }

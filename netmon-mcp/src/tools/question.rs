@@ -4,19 +4,24 @@
 use std::time::Duration;
 
 use netmon_core::{
-    CleanText, ConnectionFilter, ConnectionsRequest, Control, Monitor, SocketsRequest, SummaryRequest,
+    Answer, CleanText, ConnectionFilter, ConnectionsRequest, Control, Monitor, SocketsRequest,
+    SummaryRequest,
     fact::ConnectionState,
     request::{ConnectionSort, DEFAULT_WINDOW, LONGEST_PAST, SHORTEST_WINDOW, check_window},
     source::SourceChoice,
     view::units,
 };
-use rmcp::{RoleServer, model::JsonObject, service::RequestContext};
+use rmcp::{
+    RoleServer,
+    model::{CallToolResult, JsonObject},
+    service::RequestContext,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{argument, command::Command};
 use crate::{
-    call::{Budget, Failure, ask},
+    call::{Answered, Budget, Failure, ask, fitted},
     recording, schema,
     server::NetmonServer,
 };
@@ -269,32 +274,59 @@ impl Question {
         given.fold(Command::new(command, source), |line, (name, value)| line.option(name, &value))
     }
 
+    /// Whom it is about, how far back, and how long to observe where nobody did before: what every request has.
+    pub(super) fn scope(&self) -> (ConnectionFilter, Option<Duration>, Duration) {
+        (self.filter.clone(), self.since, self.window)
+    }
+
     /// Asks it. A live source records from now on, so that the next question can be about the past; it is observed for
     /// the window where it was not before.
+    ///
+    /// `of_nothing` tells what an answer with nothing in it says: nothing is known then of the process that was asked
+    /// about, or only nothing to this question.
     pub(super) async fn ask<A: Send + 'static>(
         &self,
         server: &NetmonServer,
         context: &RequestContext<RoleServer>,
-        is_empty: impl Fn(&A) -> bool + Send + 'static,
+        of_nothing: impl Fn(&A) -> Option<String> + Send + 'static,
         question: impl FnOnce(&Monitor, &Control<'_>) -> netmon_core::Result<A> + Send + 'static,
-    ) -> Result<Result<A, (A, Vec<KnownProcess>)>, Failure> {
-        let (window, since) = (self.window, self.since);
-        let process =
-            Some(self.filter.clone()).filter(|filter| filter.pid.is_some() || filter.process.is_some());
+    ) -> Result<A, Failure> {
+        let (filter, since, window) = self.scope();
         let kept = server.recording().clone();
         ask(server, context, move |monitor, control| {
             recording::recorded(monitor, &kept, since, window, control, || {
                 let answer = question(monitor, control)?;
-                match process {
-                    Some(process) if is_empty(&answer) && !is_known(monitor, &process, control)? => {
-                        let known = known_processes(monitor, control)?;
-                        Ok(Err((answer, known)))
+                match of_nothing(&answer) {
+                    Some(digest)
+                        if (filter.pid.is_some() || filter.process.is_some())
+                            && !is_known(monitor, &filter, control)? =>
+                    {
+                        Ok(Err(unknown_process(&digest, &filter, &known_processes(monitor, control)?)))
                     }
                     _ => Ok(Ok(answer)),
                 }
             })
         })
-        .await
+        .await?
+    }
+
+    /// The result with as many rows as there is room for: `shorten` leaves so many and gives the text, `hint` says what to
+    /// ask where rows were left out. Without a `limit` there are `rows` at most.
+    pub(super) fn fitted<A: Answer + Clone>(
+        &self,
+        answer: &A,
+        command: Command,
+        rows: u64,
+        hint: &str,
+        shorten: impl Fn(&mut A, usize) -> String,
+    ) -> Result<CallToolResult, Failure> {
+        let command = command.to_string();
+        fitted(self.budget(), self.limit.unwrap_or(rows), |most| {
+            let mut answer = answer.clone();
+            let text = shorten(&mut answer, most);
+            let hint = answer.header().coverage.truncated.then(|| hint.to_owned());
+            Answered { answer, text, command: command.clone(), hint }
+        })
     }
 }
 
@@ -310,7 +342,7 @@ fn either<T: PartialEq>(names: [&str; 2], first: Option<T>, second: Option<T>) -
 
 /// A process that has connections, for whoever asked for one that has none. A name is data here, in a field of its own.
 #[derive(Debug, Serialize)]
-pub(super) struct KnownProcess {
+struct KnownProcess {
     comm: CleanText,
     pid: u32,
 }
@@ -350,7 +382,7 @@ fn known_processes(monitor: &Monitor, control: &Control<'_>) -> netmon_core::Res
 }
 
 /// What is said where nothing is known of the process that was asked about.
-pub(super) fn unknown_process(digest: &str, filter: &ConnectionFilter, known: &[KnownProcess]) -> Failure {
+fn unknown_process(digest: &str, filter: &ConnectionFilter, known: &[KnownProcess]) -> Failure {
     let first = digest.lines().next().unwrap_or_default();
     let what = match (filter.pid, filter.process.as_deref()) {
         (Some(pid), None) => format!("no process with the number {pid}"),
