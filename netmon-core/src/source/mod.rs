@@ -77,7 +77,8 @@ pub trait Source: Send + Sync {
         choice: HookChoice,
     ) -> Result<Counting>;
 
-    /// Which hooks can be used here, each tried for real; for a recording, those that it was made with. A few ms, more with hundreds of interfaces.
+    /// Which hooks can be used here, each tried for real; for a recording, those that it was made with. A live source takes
+    /// a fifth of a second to try them, and believes what it found for a minute.
     ///
     /// # Errors
     /// None that a caller could mend.

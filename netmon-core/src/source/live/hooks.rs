@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use netmon_bpf::{
@@ -288,6 +289,32 @@ pub(super) fn missing_privilege(tracing: bool) -> String {
     format!("not permitted: this process lacks {}", missing.join(" and "))
 }
 
+/// What trying every hook showed. The kernel's verifier reads all programs for that, a fifth of a second, and hardly ever
+/// says something else the next time: it is believed for a minute, while the process has the same capabilities.
+#[derive(Debug, Default)]
+pub(super) struct Probed {
+    last: Mutex<Option<(Instant, u64, Vec<HookStatus>)>>,
+}
+
+impl Probed {
+    const BELIEVED: Duration = Duration::from_secs(60);
+
+    /// What was found lately, or what is found now. Who asks meanwhile waits, and tries nothing again.
+    pub(super) fn get(&self, probe: impl FnOnce() -> Vec<HookStatus>) -> Vec<HookStatus> {
+        let capabilities = effective_capabilities();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, with, found)) = &*last
+            && at.elapsed() < Self::BELIEVED
+            && *with == capabilities
+        {
+            return found.clone();
+        }
+        let found = probe();
+        *last = Some((Instant::now(), capabilities, found.clone()));
+        found
+    }
+}
+
 /// Tries every hook for real.
 pub(super) fn probe() -> Vec<HookStatus> {
     let mut statuses = vec![HookStatus::works(Hook::InterfaceCounters)];
@@ -306,4 +333,23 @@ pub(super) fn probe() -> Vec<HookStatus> {
         });
     }
     statuses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_are_tried_once_and_then_believed() {
+        let probed = Probed::default();
+        let found = vec![HookStatus::works(Hook::Tcx)];
+        assert_eq!(probed.get(|| found.clone()), found);
+        assert_eq!(probed.get(|| panic!("they were tried a moment ago")), found);
+
+        // With other capabilities other hooks work.
+        if let Some((_, capabilities, _)) = &mut *probed.last.lock().unwrap() {
+            *capabilities ^= 1 << CAP_PERFMON;
+        }
+        assert_eq!(probed.get(Vec::new), []);
+    }
 }

@@ -78,6 +78,8 @@ pub struct LiveSource {
     watch: watching::Watch,
     #[cfg(feature = "bpf")]
     hooks: hooks::Hooks,
+    #[cfg(feature = "bpf")]
+    probed: hooks::Probed,
 }
 
 impl LiveSource {
@@ -95,6 +97,8 @@ impl LiveSource {
             watch: watching::Watch::default(),
             #[cfg(feature = "bpf")]
             hooks: hooks::Hooks::default(),
+            #[cfg(feature = "bpf")]
+            probed: hooks::Probed::default(),
         })
     }
 
@@ -306,11 +310,13 @@ impl Source for LiveSource {
 
     #[cfg(feature = "bpf")]
     fn hooks(&self) -> Result<Vec<HookStatus>> {
-        let mut hooks = hooks::probe();
-        hooks.extend(flow::probe());
-        hooks.push(drops::probe());
-        hooks.push(HookStatus::works(Hook::SockDiag));
-        Ok(hooks)
+        Ok(self.probed.get(|| {
+            let mut hooks = hooks::probe();
+            hooks.extend(flow::probe());
+            hooks.push(drops::probe());
+            hooks.push(HookStatus::works(Hook::SockDiag));
+            hooks
+        }))
     }
 
     #[cfg(not(feature = "bpf"))]
