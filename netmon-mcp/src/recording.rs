@@ -1,20 +1,23 @@
 //! Keeping a live source recording between two questions, so that the second can be about the past.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use netmon_core::{Control, Monitor, source::Observations};
 
-/// What is observed from the first question about connections on, until the server ends.
+/// What is observed from the first question about connections on, and since when, until the server ends.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Recording(Arc<Mutex<Option<Observations>>>);
+pub(crate) struct Recording(Arc<Mutex<Option<(Instant, Observations)>>>);
 
 impl Recording {
-    fn keep(&self, observations: Observations) {
-        // One of several is as good as all of them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(observations);
+    fn kept(&self) -> MutexGuard<'_, Option<(Instant, Observations)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_as_old_as(&self, wanted: Duration) -> bool {
+        self.kept().as_ref().is_some_and(|(since, _)| since.elapsed() >= wanted)
     }
 }
 
@@ -22,26 +25,34 @@ impl Recording {
 /// cancelled or fails leaves nothing attached that was not before.
 pub(crate) fn recorded<A>(
     monitor: &Monitor,
-    kept: &Recording,
+    recording: &Recording,
     since: Option<Duration>,
     window: Duration,
     control: &Control<'_>,
     question: impl FnOnce() -> netmon_core::Result<A>,
 ) -> netmon_core::Result<A> {
+    let wanted = since.map_or(window, |since| since.min(window));
+    // Asking a daemon whether it observes takes longer than its answer.
+    if recording.is_as_old_as(wanted) {
+        return question();
+    }
     let source = monitor.source();
     if source.describe().kind.as_str() != "live" {
-        // A recording is over, and a daemon records by itself.
+        // A recording is over.
         return question();
     }
     let observations = source.observe_all()?;
-    let wanted = since.map_or(window, |since| since.min(window));
+    let mut began = Instant::now();
     if let Some(span) = source.observed(Some(wanted))? {
-        let missing = wanted.saturating_sub(span.to.since(&span.from));
+        let seen = span.to.since(&span.from);
+        let missing = wanted.saturating_sub(seen);
         if !missing.is_zero() {
             source.wait(&span.to, missing, control)?;
         }
+        began = began.checked_sub(seen).unwrap_or(began);
     }
     let answer = question()?;
-    kept.keep(observations);
+    // One of several is as good as all of them.
+    recording.kept().get_or_insert((began, observations));
     Ok(answer)
 }
