@@ -100,11 +100,11 @@ pub fn model(bytes: &[u8]) {
     }
 }
 
-/// Cursors of pages.
+/// Cursors of pages, but for their end, which follows from the rest.
 pub fn cursor(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    crate::monitor::read_any_cursor(text);
-    let request = ConnectionsRequest { cursor: Some(text.to_owned()), ..ConnectionsRequest::default() };
+    let text = crate::monitor::read_any_cursor(text);
+    let request = ConnectionsRequest { cursor: Some(text), ..ConnectionsRequest::default() };
     thread_local!(static DEMO: Monitor =
         Monitor::replay(concat!(env!("CARGO_MANIFEST_DIR"), "/recordings/demo.jsonl")).expect("the demo"));
     DEMO.with(|demo| drop(demo.connections(&request, &Control::default())));

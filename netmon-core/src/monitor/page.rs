@@ -163,7 +163,7 @@ pub(super) struct Cursor {
 }
 
 /// Of the text of cursors, so that one of another version is refused.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 impl Cursor {
     pub(super) fn span(&self) -> Span {
@@ -184,7 +184,7 @@ impl Cursor {
             }
         };
         let wall = |moment: &Moment| moment.wall.as_nanosecond();
-        format!(
+        let text = format!(
             "{VERSION}.{:x}.{:x}.{}.{:x}.{}.{key}.{:x}.{:x}.{:x}",
             self.question,
             self.from.boot_ns,
@@ -194,10 +194,16 @@ impl Cursor {
             self.place.cookie,
             self.place.opened_ns,
             self.place.endpoints,
-        )
+        );
+        let check = check(&text);
+        format!("{text}.{check}")
     }
 
     fn read(text: &str) -> Option<Self> {
+        let (text, last) = text.rsplit_once('.')?;
+        if last != check(text) {
+            return None;
+        }
         let mut parts = text.split('.');
         if parts.next()? != VERSION {
             return None;
@@ -217,6 +223,11 @@ impl Cursor {
         };
         parts.next().is_none().then_some(cursor)
     }
+}
+
+/// What ends a cursor, so that one that was cut or mistyped on its way is refused.
+fn check(text: &str) -> String {
+    format!("{:08x}", hash(&text) >> 32)
 }
 
 /// `None` for a text that is no key, `Some(None)` for what is not known.
@@ -253,12 +264,17 @@ fn question(request: &ConnectionsRequest) -> u64 {
     hash(&serde_json::to_string(&bare).unwrap_or_default())
 }
 
-/// A cursor that is one is written as it was read, but for how numbers can be written.
+/// A cursor that is one is written as it was read, but for how numbers can be written. Returns it with what it has to end
+/// with.
 #[cfg(any(test, feature = "fuzz"))]
-pub(crate) fn read_any_cursor(text: &str) {
-    if let Some(cursor) = Cursor::read(text) {
-        assert_eq!(Cursor::read(&cursor.text()), Some(cursor), "{text}");
+pub(crate) fn read_any_cursor(text: &str) -> String {
+    let whole = format!("{text}.{}", check(text));
+    for text in [text, &whole] {
+        if let Some(cursor) = Cursor::read(text) {
+            assert_eq!(Cursor::read(&cursor.text()), Some(cursor), "{text}");
+        }
     }
+    whole
 }
 
 /// The cursor of a request, if it has one.
@@ -269,7 +285,7 @@ pub(super) fn cursor_of(request: &ConnectionsRequest) -> Result<Option<Cursor>> 
     let Some(text) = &request.cursor else { return Ok(None) };
     let cursor = Cursor::read(text).ok_or_else(|| {
         Error::InvalidRequest(
-            "this is not a cursor of this version; take `next_cursor` of an answer".to_owned(),
+            "this is no whole cursor of this version; take `next_cursor` of an answer as it is".to_owned(),
         )
     })?;
     if cursor.question != question(request) {
@@ -393,15 +409,19 @@ mod tests {
                 "{text}"
             );
             assert_eq!(Cursor::read(&text), Some(cursor));
+            for length in 0..text.len() {
+                assert_eq!(Cursor::read(&text[..length]), None, "{length} of {text}");
+            }
         }
     }
 
     #[test]
     fn what_is_no_cursor_is_refused() {
         for text in
-            ["", "1", "1.2.3", "2.9.7.0.7.0.n1.1.2.3", "1.9.7.0.7.0.tää.1.2.3", "1.9.7.0.7.0.n1.1.2.3.4"]
+            ["", "2", "2.2.3", "1.9.7.0.7.0.n1.1.2.3", "2.9.7.0.7.0.tää.1.2.3", "2.9.7.0.7.0.n1.1.2.3.4"]
         {
             assert_eq!(Cursor::read(text), None, "{text}");
+            assert_eq!(Cursor::read(&format!("{text}.{}", check(text))), None, "{text}");
         }
         let request = ConnectionsRequest { cursor: Some("x".to_owned()), ..ConnectionsRequest::default() };
         assert!(matches!(cursor_of(&request), Err(Error::InvalidRequest(_))));
