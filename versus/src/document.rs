@@ -243,7 +243,7 @@ const REASONS: &[(Kind, &str, &str)] = &[
 
 /// Where netmon's resident memory is.
 const RESIDENT: &str = "of netmond's resident memory some 10 MB are its program, which also holds TLS, HTTP and the API's \
-     document; 8 MB are one ring of 4 MB for the kernel's records, which is mapped twice in a row; 1 to 3 MB are \
+     document; 4 MB are one ring of 2 MB for the kernel's records, which is mapped twice in a row; 1 to 3 MB are \
      its own";
 
 /// The whole page.

@@ -26,7 +26,7 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* What a ring of this size holds until the consumer is woken: a quarter. */
-const volatile __u64 nm_wake_bytes = 1 << 20;
+const volatile __u64 nm_wake_bytes = 1 << 19;
 
 /* Whether sock_send_length and sock_recv_length are there (6.3). Without them datagrams are counted
  * packet by packet, and their senders and receivers say who they are. */
@@ -87,7 +87,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 << 20);
+	__uint(max_entries, 2 << 20);
 } nm_records SEC(".maps");
 
 struct {
