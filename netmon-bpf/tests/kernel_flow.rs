@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use netmon_bpf::flow::{Change, FlowMonitor, FlowOptions, Record};
-use netmon_testkit::Netns;
+use netmon_bpf::flow::{Change, FlowMonitor, FlowOptions, Hook, Record, Role};
+use netmon_testkit::{Netns, wait_until};
 use test_tag::tag;
 
 #[tag(root)]
@@ -44,5 +44,36 @@ fn ends_for_which_the_ring_has_no_room_are_counted() {
         assert_eq!(seen + lost.ended, ends, "{seen} seen, {lost:?}");
         // Of a ring of this size some hundred are seen each time.
         assert!(seen > 300 && lost.ended > 3000, "{seen} seen, {lost:?}");
+    });
+}
+
+#[tag(root)]
+#[test]
+fn what_ended_though_nothing_told_of_it_is_found_and_taken_out() {
+    Netns::create().enter(|| {
+        let mut options = FlowOptions::default();
+        // Beginnings are seen and ends are not, as where the kernel passes over them.
+        options.hooks = vec![Hook::Connect, Hook::TcpIterator];
+        let monitor = FlowMonitor::attach(&options).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let staying = TcpStream::connect(address).unwrap();
+        let gone = TcpStream::connect(address).unwrap();
+        assert_eq!(monitor.take_unseen().unwrap(), [], "both are there");
+
+        drop(gone);
+        let mut unseen = Vec::new();
+        wait_until("another socket is where the one that is gone was", || {
+            // Not by connecting, which is seen.
+            let _others: Vec<_> = (0..64).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+            unseen.extend(monitor.take_unseen().unwrap());
+            !unseen.is_empty()
+        });
+        let [record] = &unseen[..] else { panic!("{unseen:?}") };
+        assert_eq!((record.change(), record.role(), record.remote()), (Change::Ended, Role::Client, address));
+        assert_eq!(record.owner.pid, std::process::id());
+        assert!(record.opened_ns > 0 && record.at_ns > record.opened_ns);
+        assert_eq!(monitor.take_unseen().unwrap(), []);
+        drop(staying);
     });
 }

@@ -593,6 +593,24 @@ static __always_inline int nm_tell_tcp(struct sock *sk, const struct nm_socket *
 	return 0;
 }
 
+/* What tells a socket apart when it is gone: written down while it is there. */
+static __always_inline void nm_write_ends(struct nm_socket *socket, struct sock *sk)
+{
+	struct sock_common *common = &sk->__sk_common;
+
+	if (common->skc_family == NM_AF_INET6) {
+		bpf_probe_read_kernel(socket->local, 16, &common->skc_v6_rcv_saddr);
+		bpf_probe_read_kernel(socket->remote, 16, &common->skc_v6_daddr);
+	} else {
+		nm_map_ipv4(socket->local, common->skc_rcv_saddr);
+		nm_map_ipv4(socket->remote, common->skc_daddr);
+	}
+	socket->local_port = common->skc_num;
+	socket->remote_port = bpf_ntohs(common->skc_dport);
+	socket->netns = common->skc_net.net->ns.inum;
+	socket->address = (__u64)sk;
+}
+
 /* A connection came in; in softirq. Written as a whole: each look into the hash has its price. */
 static __always_inline int nm_accepted(struct sock *sk, __u64 now)
 {
@@ -602,6 +620,7 @@ static __always_inline int nm_accepted(struct sock *sk, __u64 now)
 	fresh.opened_ns = now;
 	fresh.established_ns = now;
 	fresh.role = NM_ROLE_SERVER;
+	nm_write_ends(&fresh, sk);
 	nm_inherit(&fresh, &sk->__sk_common);
 	if (bpf_map_update_elem(&nm_connections, &cookie, &fresh, BPF_ANY))
 		nm_count_lost(NM_LOST_STORAGE, 1);
@@ -627,6 +646,7 @@ int BPF_PROG(nm_follow_state, struct sock *sk, int oldstate, int newstate)
 		nm_claim(socket, NM_ATTRIBUTION_EXACT);
 		socket->opened_ns = bpf_ktime_get_boot_ns();
 		socket->role = NM_ROLE_LISTENER;
+		socket->address = (__u64)sk;
 		nm_add_listener(&sk->__sk_common, nm_current());
 		return 0;
 
@@ -644,6 +664,7 @@ int BPF_PROG(nm_follow_state, struct sock *sk, int oldstate, int newstate)
 		}
 		socket->attempted = 0;
 		socket->established_ns = 0;
+		socket->address = (__u64)sk;
 		if (nm_tells_opened())
 			nm_tell_tcp(sk, socket, NM_CHANGE_OPENED, oldstate,
 				    bpf_ktime_get_boot_ns());
@@ -657,6 +678,9 @@ int BPF_PROG(nm_follow_state, struct sock *sk, int oldstate, int newstate)
 		if (!socket)
 			return 0;
 		socket->established_ns = now;
+		/* Also where the kernel passed over the change before. */
+		socket->attempted = 0;
+		nm_write_ends(socket, sk);
 		if (nm_tells_opened())
 			nm_tell_tcp(sk, socket, NM_CHANGE_ESTABLISHED, oldstate, now);
 		return 0;
@@ -1117,9 +1141,10 @@ static __always_inline void nm_read_peer(struct bpf_sock_addr *ctx, bool ipv6, _
 	}
 }
 
-static __always_inline void nm_begin_attempt(struct nm_socket *socket, const __u8 *remote,
+static __always_inline void nm_begin_attempt(struct nm_socket *socket, void *sk, const __u8 *remote,
 					     __u16 port, __u64 now)
 {
+	nm_open(socket, sk);
 	nm_claim(socket, NM_ATTRIBUTION_EXACT);
 	nm_copy_address(socket->remote, remote);
 	socket->remote_port = port;
@@ -1130,16 +1155,16 @@ static __always_inline void nm_begin_attempt(struct nm_socket *socket, const __u
 }
 
 /* A TCP socket begins to connect, for the first time or again. */
-static __always_inline int nm_attempt(struct nm_socket *socket, __u64 cookie, const __u8 *remote,
-				      __u16 port, __u64 now)
+static __always_inline int nm_attempt(struct nm_socket *socket, void *sk, __u64 cookie,
+				      const __u8 *remote, __u16 port, __u64 now)
 {
 	struct nm_socket fresh = {};
 
 	if (socket) {
-		nm_begin_attempt(socket, remote, port, now);
+		nm_begin_attempt(socket, sk, remote, port, now);
 		return NM_ALLOW;
 	}
-	nm_begin_attempt(&fresh, remote, port, now);
+	nm_begin_attempt(&fresh, sk, remote, port, now);
 	if (bpf_map_update_elem(&nm_connections, &cookie, &fresh, BPF_ANY))
 		nm_count_lost(NM_LOST_STORAGE, 1);
 	return NM_ALLOW;
@@ -1164,7 +1189,7 @@ static __always_inline int nm_connect(struct bpf_sock_addr *ctx, bool ipv6)
 		socket = nm_find(cookie);
 		if (socket && socket->attempted)
 			nm_tell_never_sent(nm_open(socket, sk), socket, cookie, now);
-		return nm_attempt(socket, cookie, remote, port, now);
+		return nm_attempt(socket, sk, cookie, remote, port, now);
 	}
 
 	datagrams = bpf_sk_storage_get(&nm_datagram_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -1513,6 +1538,8 @@ static __noinline struct nm_socket *nm_adopt(struct sock *sk, struct task_struct
 	}
 	if (!socket || socket->owner.pid)
 		return socket;
+	if (sk->sk_protocol == NM_IPPROTO_TCP)
+		nm_write_ends(socket, sk);
 	nm_read_process(&socket->owner, task);
 	socket->attribution = NM_ATTRIBUTION_SNAPSHOT;
 	if (sk->sk_protocol == NM_IPPROTO_TCP && sk->__sk_common.skc_state == NM_TCP_LISTEN) {
@@ -1639,6 +1666,43 @@ int nm_list_orphans(struct bpf_iter__tcp *ctx)
 		record.connection.cookie = common->skc_cookie.counter;
 		nm_read_addresses(&record.connection, common);
 	}
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}
+
+/* TCP sockets that are gone, and whose end nothing told of: in softirq the kernel may pass over the
+ * last change of a socket and its destruction too. A socket never moves and its number never comes
+ * again, so that what stands where it was tells whether it is still there. User space takes out
+ * what it is told of. */
+SEC("iter/bpf_map_elem")
+int nm_list_unseen(struct bpf_iter__bpf_map_elem *ctx)
+{
+	const __u64 *cookie = ctx->key;
+	const struct nm_socket *socket = ctx->value;
+	struct nm_socket_record record = {};
+	struct sock *sk;
+
+	if (!cookie || !socket || !socket->address)
+		return 0;
+	sk = (struct sock *)socket->address;
+	if ((__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == *cookie &&
+	    (BPF_CORE_READ(sk, __sk_common.skc_state) != NM_TCP_CLOSE || socket->attempted))
+		return 0;
+	record.connection.type = NM_RECORD_CONNECTION;
+	record.connection.change = NM_CHANGE_ENDED;
+	record.connection.protocol = NM_IPPROTO_TCP;
+	record.connection.state =
+	    socket->role == NM_ROLE_CLIENT && !socket->established_ns && socket->opened_ns
+		? NM_TCP_SYN_SENT
+		: NM_TCP_CLOSE;
+	record.connection.at_ns = bpf_ktime_get_boot_ns();
+	record.connection.cookie = *cookie;
+	nm_read_owner(&record.connection, socket);
+	__builtin_memcpy(record.connection.local, socket->local, 16);
+	__builtin_memcpy(record.connection.remote, socket->remote, 16);
+	record.connection.local_port = socket->local_port;
+	record.connection.remote_port = socket->remote_port;
+	record.connection.netns = socket->netns;
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

@@ -233,6 +233,13 @@ struct bpf_iter__tcp {
 	unsigned int uid;
 };
 
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
 #pragma clang attribute pop
 
 /* Only asked for: whether the running kernel has it. */

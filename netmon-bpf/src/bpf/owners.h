@@ -22,7 +22,7 @@ enum { NM_PENDING = 4 };
 struct nm_socket {
 	struct nm_process owner;
 	struct nm_process last_user; /* pid 0: the owner */
-	__u64 address;		     /* see nm_open */
+	__u64 address;		     /* the kernel's, as a number; see nm_open */
 	__u64 opened_ns;
 	__u64 established_ns;
 	__u8 attribution;
@@ -32,6 +32,11 @@ struct nm_socket {
 	__u16 remote_port; /* of the attempt */
 	__u16 error;	   /* of the attempt, where system calls are followed */
 	__u8 remote[16];
+	/* Of TCP from the end of the handshake on, for who finds that it ended unseen. */
+	__u8 local[16];
+	__u32 netns;
+	__u16 local_port;
+	__u16 reserved2;
 };
 
 /* The storage of a datagram socket. */

@@ -85,6 +85,9 @@ pub enum Hook {
     TcpIterator,
 }
 
+/// The program that the iterator over the table of TCP sockets runs.
+const UNSEEN: &str = "nm_list_unseen";
+
 impl Hook {
     /// All of them, in the order in which they are attached: the hooks that take what others leave for them come first.
     pub const ALL: [Self; 12] = [
@@ -116,7 +119,7 @@ impl Hook {
             Self::Packets => &["nm_packet_out", "nm_packet_in"],
             Self::SystemCalls => &["nm_follow_calls"],
             Self::SocketIterator => &["nm_list_sockets"],
-            Self::TcpIterator => &["nm_list_orphans"],
+            Self::TcpIterator => &["nm_list_orphans", UNSEEN],
         }
     }
 
@@ -259,6 +262,7 @@ pub struct FlowMonitor {
     programs: Vec<(Hook, OwnedFd)>,
     sockets: Option<Link>,
     orphans: Option<Link>,
+    unseen: Option<Link>,
     hooks: Vec<(Hook, Result<()>)>,
 }
 
@@ -355,6 +359,7 @@ impl FlowMonitor {
             programs: Vec::new(),
             sockets: None,
             orphans: None,
+            unseen: None,
             hooks: Vec::new(),
         };
         for hook in Hook::ALL {
@@ -376,6 +381,7 @@ impl FlowMonitor {
             }
             let link = match cgroup {
                 Some(cgroup) if hook.of_cgroup() => program.attach_cgroup(cgroup.as_raw_fd()),
+                _ if name == UNSEEN => program.attach_iter(self.connections.as_fd()),
                 _ => program.attach(),
             };
             links.push(link.map_err(|error| Error::from_libbpf(format!("attach {hook}"), error))?);
@@ -387,7 +393,7 @@ impl FlowMonitor {
         }
         match hook {
             Hook::SocketIterator => self.sockets = links.pop(),
-            Hook::TcpIterator => self.orphans = links.pop(),
+            Hook::TcpIterator => (self.unseen, self.orphans) = (links.pop(), links.pop()),
             _ => self.links.extend(links),
         }
         Ok(())
@@ -498,6 +504,25 @@ impl FlowMonitor {
     /// [`Error::Unsupported`] without [`Hook::TcpIterator`]; [`Error::Kernel`].
     pub fn orphans(&self, visit: impl FnMut(&SocketRecord)) -> Result<()> {
         iterate(self.orphans.as_ref(), Hook::TcpIterator, visit)
+    }
+
+    /// Takes out of the table of owners the TCP sockets that are gone though nothing told of their end, and tells of them:
+    /// who, from where to where and since when, but not what they counted, nor when they ended. Some 25 ms, as the whole
+    /// table is walked.
+    ///
+    /// The kernel passes over a change where it runs the program already; without this such sockets would be kept for ever.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without [`Hook::TcpIterator`]; [`Error::Kernel`].
+    pub fn take_unseen(&self) -> Result<Vec<ConnectionRecord>> {
+        let mut unseen = Vec::new();
+        iterate(self.unseen.as_ref(), Hook::TcpIterator, |record| unseen.push(record.connection))?;
+        // What was told of meanwhile is not in the table any more.
+        unseen.retain(|record| self.connections.delete(&record.cookie.to_ne_bytes()).is_ok());
+        // A listener is no connection, and what is older than the programs may have been written down just after its end
+        // was told.
+        unseen.retain(|record| record.role() != Role::Listener && record.opened_ns != 0);
+        Ok(unseen)
     }
 
     /// The maps of `owners.h`.

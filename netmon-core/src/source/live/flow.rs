@@ -62,6 +62,8 @@ pub(super) struct Gaps {
     pub(super) skipped: u64,
     /// Datagrams that are in no sum, for the same reason.
     pub(super) uncounted: u64,
+    /// TCP connections of which it was found only later that they had ended.
+    pub(super) unseen: u64,
 }
 
 impl Gaps {
@@ -72,6 +74,7 @@ impl Gaps {
             processes: lost.processes,
             skipped: lost.skipped,
             uncounted: lost.uncounted,
+            unseen: 0,
         }
     }
 
@@ -82,6 +85,7 @@ impl Gaps {
             processes: self.processes.saturating_sub(before.processes),
             skipped: self.skipped.saturating_sub(before.skipped),
             uncounted: self.uncounted.saturating_sub(before.uncounted),
+            unseen: self.unseen.saturating_sub(before.unseen),
         }
     }
 
@@ -118,7 +122,13 @@ impl Gaps {
                 units::counted(self.uncounted, "datagram")
             )
         });
-        [owners, peers, processes, skipped, uncounted].into_iter().flatten()
+        let unseen = (self.unseen > 0).then(|| {
+            format!(
+                "{} ended unseen: when they ended at the latest is known, and not how, nor what they sent and received",
+                units::counted(self.unseen, "connection")
+            )
+        });
+        [owners, peers, processes, skipped, uncounted, unseen].into_iter().flatten()
     }
 }
 
@@ -307,6 +317,21 @@ impl Following {
             false
         });
         Ok(ended)
+    }
+
+    /// How many changes of TCP connections the kernel had passed over when records were last taken.
+    pub(super) fn skipped(&self) -> u64 {
+        self.known().gaps.skipped
+    }
+
+    /// TCP connections that have ended though nothing told of it.
+    pub(super) fn ended_unseen(&self) -> Result<Vec<ConnectionFact>> {
+        if !self.lists_orphans() {
+            return Ok(Vec::new());
+        }
+        let unseen = self.monitor.take_unseen().map_err(kernel_error)?;
+        let mut known = self.known();
+        Ok(unseen.iter().map(|record| known.ended_unseen(record)).collect())
     }
 
     /// All sockets by `sock_diag` and `/proc`, where there is no iterator.
@@ -589,6 +614,15 @@ impl Known {
             Protocol::Tcp => self.ended_tcp(record, &mut fact),
             _ => self.ended_flow(record, &mut fact),
         }
+        fact
+    }
+
+    /// A connection of whose end nothing told: it was over at the latest when that was found.
+    fn ended_unseen(&mut self, record: &ConnectionRecord) -> ConnectionFact {
+        let mut fact = self.changed(record);
+        fact.error = (fact.state == ConnectionState::Failed).then(|| ConnectionError::inferred(None));
+        fact.traffic = None;
+        fact.tcp = None;
         fact
     }
 
@@ -961,4 +995,37 @@ pub(super) fn probe() -> Vec<HookStatus> {
             Err(error) => HookStatus::missing(name(hook), reason(hook, &error), fix(hook, &error)),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The end of a connection in this state, as the record of which only this much is set.
+    fn end_in(state: TcpState) -> ConnectionRecord {
+        const CONNECTION: u8 = 2;
+        const ENDED: u8 = 3;
+        let mut bytes = vec![0; size_of::<ConnectionRecord>()];
+        bytes[0] = CONNECTION;
+        bytes[4] = ENDED;
+        bytes[5] = TCP;
+        bytes[8] = state as u8;
+        let Some(Record::Connection(mut record)) = Record::parse(&bytes) else { panic!("it is a record") };
+        (record.cookie, record.opened_ns, record.at_ns) = (9, 1_000, 2_000);
+        (record.bytes_sent, record.netns) = (5, u32::MAX);
+        *record
+    }
+
+    #[test]
+    fn of_an_end_that_nobody_saw_nothing_is_told_but_that_it_came() {
+        let mut known = Known::default();
+        let closed = known.ended_unseen(&end_in(TcpState::Close));
+        assert_eq!((closed.state, closed.closed), (ConnectionState::Closed, BootTime::from_ns(2_000)));
+        assert_eq!((closed.error, closed.closed_by, closed.traffic, closed.tcp), (None, None, None, None));
+
+        let failed = known.ended_unseen(&end_in(TcpState::SynSent));
+        assert_eq!(failed.state, ConnectionState::Failed);
+        assert_eq!(failed.error, Some(ConnectionError::inferred(None)));
+        assert_eq!((failed.traffic, failed.tcp), (None, None));
+    }
 }

@@ -41,6 +41,8 @@ const LAZY: Duration = Duration::from_millis(500);
 const EAGER: Duration = Duration::from_millis(50);
 /// Records are taken this often at most.
 const BREATH: Duration = Duration::from_millis(10);
+/// How often connections are looked for that ended unseen, where the kernel says of none that it passed over them.
+const MAKE_UP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often flows are looked at for idleness.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -223,13 +225,21 @@ struct GapHistory {
     processes: Tally,
     skipped: Tally,
     uncounted: Tally,
+    unseen: Tally,
 }
 
 #[cfg(feature = "bpf")]
 impl Default for GapHistory {
     fn default() -> Self {
         let tally = || Tally::with_grain(Duration::from_millis(1));
-        Self { owners: tally(), peers: tally(), processes: tally(), skipped: tally(), uncounted: tally() }
+        Self {
+            owners: tally(),
+            peers: tally(),
+            processes: tally(),
+            skipped: tally(),
+            uncounted: tally(),
+            unseen: tally(),
+        }
     }
 }
 
@@ -243,6 +253,7 @@ impl GapHistory {
             (&mut self.processes, gaps.processes),
             (&mut self.skipped, gaps.skipped),
             (&mut self.uncounted, gaps.uncounted),
+            (&mut self.unseen, gaps.unseen),
         ];
         for (tally, count) in counts {
             tally.add_since(after.boot_ns, at.boot_ns, count);
@@ -257,6 +268,7 @@ impl GapHistory {
             processes: within(&self.processes),
             skipped: within(&self.skipped),
             uncounted: within(&self.uncounted),
+            unseen: within(&self.unseen),
         }
     }
 }
@@ -408,10 +420,19 @@ pub(super) struct Watching {
     thread: Option<JoinHandle<()>>,
 }
 
+/// When connections were looked for that ended unseen, and how many changes the kernel had passed over by then.
+#[cfg(feature = "bpf")]
+struct MadeUp {
+    at: Instant,
+    skipped: u64,
+}
+
 struct Shared {
     recorder: Recorder,
     #[cfg(feature = "bpf")]
     gaps: Mutex<GapHistory>,
+    #[cfg(feature = "bpf")]
+    made_up: Mutex<MadeUp>,
     /// The counters of protocols, read with those of connections.
     protocols: Mutex<protocol::History>,
     backend: Backend,
@@ -481,6 +502,8 @@ impl Watching {
             recorder: watch.memory_limit.map_or_else(Recorder::default, Recorder::new),
             #[cfg(feature = "bpf")]
             gaps: Mutex::default(),
+            #[cfg(feature = "bpf")]
+            made_up: Mutex::new(MadeUp { at: Instant::now(), skipped: 0 }),
             protocols: Mutex::default(),
             backend: Backend::open(false, watch.system_calls, watch.idle()),
             datagram_idle: watch.idle(),
@@ -611,7 +634,31 @@ impl Shared {
             .filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
         self.recorder.sample(&at, open);
         self.read_protocols(&at);
+        #[cfg(feature = "bpf")]
+        self.make_up(&at)?;
         Ok(at)
+    }
+
+    /// Tells of the connections whose end nothing told of. The whole table is walked for that, some 25 ms.
+    #[cfg(feature = "bpf")]
+    fn make_up(&self, sampled: &Moment) -> Result<()> {
+        let Backend::Following(following) = &self.backend else { return Ok(()) };
+        let _order = lock(&self.pumping);
+        let skipped = following.skipped();
+        {
+            let mut made_up = lock(&self.made_up);
+            if made_up.skipped == skipped && made_up.at.elapsed() < MAKE_UP_INTERVAL {
+                return Ok(());
+            }
+            *made_up = MadeUp { at: Instant::now(), skipped };
+        }
+        let ended = following.ended_unseen()?;
+        if !ended.is_empty() {
+            let gaps = Gaps { unseen: ended.len() as u64, ..Gaps::default() };
+            lock(&self.gaps).add(sampled, &now(), gaps);
+            self.recorder.ended(ended);
+        }
+        Ok(())
     }
 
     fn read_protocols(&self, at: &Moment) {
