@@ -23,8 +23,8 @@ use common::{BenchResult, Sample, Table};
 use netmon_core::{
     Cancel, Control, Filter, Monitor, Result, Source, SummaryRequest,
     fact::{
-        BootTime, ConnectionDirection, ConnectionFact, ConnectionState, Direction, HookStatus,
-        InterfaceSnapshot, Moment, Observed, Process, Protocol, SocketSnapshot, Traffic,
+        BootTime, ConnectionDirection, ConnectionFact, ConnectionState, Direction, InterfaceSnapshot, Moment,
+        Observed, Process, Protocol, SocketSnapshot, Traffic,
     },
     request::HookChoice,
     source::{
@@ -223,10 +223,6 @@ impl Source for Recorded {
 
     fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
         Ok(Counting::default())
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observe(&self) -> Result<Observation> {

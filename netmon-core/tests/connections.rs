@@ -13,12 +13,12 @@ use netmon_core::{
     answer::Row as _,
     fact::{
         Attribution, BootTime, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact,
-        ConnectionState, Direction, Hook, HookStatus, InterfaceSnapshot, Moment, Observed, Process, Protocol,
-        SocketFact, SocketSnapshot, TcpFact, TcpState, Thread, Traffic,
+        ConnectionState, Hook, Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot, TcpFact,
+        TcpState, Thread, Traffic,
     },
     monitor::{BothWays, ListenersAnswer, SocketsAnswer},
-    request::{ConnectionSort, HookChoice},
-    source::{ChangeCursor, Changes, Counting, InterfaceRef, Observation, Sighting, SourceDescription, Span},
+    request::ConnectionSort,
+    source::{ChangeCursor, Changes, Observation, Sighting, SourceDescription, Span},
     view::Layout,
 };
 use proptest::prelude::*;
@@ -89,18 +89,6 @@ impl Source for Memory {
             boot_ns: from.boot_ns + u64::try_from(window.as_nanos()).unwrap(),
             wall: from.wall + window,
         })
-    }
-
-    fn interfaces(&self, _: &Moment) -> Result<InterfaceSnapshot> {
-        Err(self.without("interfaces"))
-    }
-
-    fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
-        Ok(Counting::default())
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observe(&self) -> Result<Observation> {
@@ -497,15 +485,6 @@ fn a_source_without_connections_says_so() {
         }
         fn wait(&self, _: &Moment, _: Duration, _: &Control<'_>) -> Result<Moment> {
             Ok(moment(0))
-        }
-        fn interfaces(&self, _: &Moment) -> Result<InterfaceSnapshot> {
-            Err(self.without("interfaces"))
-        }
-        fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
-            Ok(Counting::default())
-        }
-        fn hooks(&self) -> Result<Vec<HookStatus>> {
-            Ok(Vec::new())
         }
     }
     let monitor = Monitor::new(None);

@@ -9,15 +9,11 @@ use netmon_core::{
     answer::Row as _,
     fact::{
         BootTime, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Direction,
-        DropCounts, DropFact, Hook, HookStatus, InterfaceSnapshot, LinkCounters, LinkReading, Moment,
-        Observed, Process, Protocol, ProtocolSnapshot, SocketFact, SocketSnapshot, TcpFact, TcpState,
-        Traffic,
+        DropCounts, DropFact, Hook, LinkCounters, LinkReading, Moment, Observed, Process, Protocol,
+        ProtocolSnapshot, SocketFact, SocketSnapshot, TcpFact, TcpState, Traffic,
     },
     monitor::diagnose::{CheckOutcome, Rule, Severity, thresholds},
-    request::HookChoice,
-    source::{
-        ChangeCursor, Counting, DropSighting, InterfaceRef, Observation, Sighting, SourceDescription, Span,
-    },
+    source::{ChangeCursor, DropSighting, Observation, Sighting, SourceDescription, Span},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -97,18 +93,6 @@ impl Source for Host {
 
     fn wait(&self, from: &Moment, _: Duration, _: &Control<'_>) -> Result<Moment> {
         Ok(*from)
-    }
-
-    fn interfaces(&self, _: &Moment) -> Result<InterfaceSnapshot> {
-        Err(self.without("interfaces"))
-    }
-
-    fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
-        Err(self.without("interfaces"))
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observe(&self) -> Result<Observation> {

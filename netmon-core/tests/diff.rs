@@ -6,13 +6,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use netmon_core::{
     Answer as _, Control, DiffAnswer, DiffRequest, Error, Filter, Monitor, Result, Source,
     fact::{
-        BootTime, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Direction,
-        HookStatus, InterfaceSnapshot, Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot,
-        Traffic,
+        BootTime, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Moment, Observed,
+        Process, Protocol, SocketFact, SocketSnapshot, Traffic,
     },
     monitor::{Destinations, Difference, DifferenceKind},
-    request::HookChoice,
-    source::{Counting, InterfaceRef, Recorder, Sighting, SourceDescription, Span},
+    source::{Recorder, Sighting, SourceDescription, Span},
     view::Layout,
 };
 
@@ -60,18 +58,6 @@ impl Source for World {
 
     fn wait(&self, from: &Moment, _: Duration, _: &Control<'_>) -> Result<Moment> {
         Err(Error::RecordingEnded { at: from.wall })
-    }
-
-    fn interfaces(&self, _: &Moment) -> Result<InterfaceSnapshot> {
-        Err(self.without("interfaces"))
-    }
-
-    fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
-        Ok(Counting::default())
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {

@@ -12,12 +12,11 @@ use netmon_core::{
     Answer as _, Control, Error, Filter, Monitor, PatternsAnswer, PatternsRequest, Result, Source,
     answer::Row as _,
     fact::{
-        BootTime, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Direction,
-        HookStatus, InterfaceSnapshot, Moment, Observed, Process, Protocol, Traffic,
+        BootTime, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Moment, Observed,
+        Process, Protocol, Traffic,
     },
     monitor::patterns::{Pattern, PatternKind, ScanShape},
-    request::HookChoice,
-    source::{ChangeCursor, Counting, InterfaceRef, Observation, Sighting, SourceDescription, Span},
+    source::{ChangeCursor, Observation, Sighting, SourceDescription, Span},
 };
 use proptest::prelude::*;
 
@@ -50,18 +49,6 @@ impl Source for Memory {
             return Err(Error::Cancelled);
         }
         Ok(moment(from.boot_ns + u64::try_from(window.as_nanos()).unwrap()))
-    }
-
-    fn interfaces(&self, _: &Moment) -> Result<InterfaceSnapshot> {
-        Err(self.without("interfaces"))
-    }
-
-    fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
-        Err(self.without("interfaces"))
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observe(&self) -> Result<Observation> {

@@ -14,8 +14,8 @@ use netmon_core::{
     ConnectionsAnswer, ConnectionsRequest, Control, Filter, Monitor, PatternsRequest, Result, Source,
     SummaryAnswer, SummaryRequest,
     fact::{
-        BootTime, ConnectionDirection, ConnectionFact, ConnectionId, ConnectionState, HookStatus,
-        InterfaceSnapshot, Moment, Observed, Process, Protocol, Traffic,
+        BootTime, ConnectionDirection, ConnectionFact, ConnectionId, ConnectionState, InterfaceSnapshot,
+        Moment, Observed, Process, Protocol, Traffic,
     },
     request::{ConnectionSort, HookChoice},
     source::{Counting, InterfaceRef, Recorder, Sighting, SourceDescription, Span},
@@ -179,10 +179,6 @@ impl Source for Watched {
         _: HookChoice,
     ) -> Result<Counting> {
         Ok(Counting::default())
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {

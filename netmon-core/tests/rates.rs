@@ -6,8 +6,8 @@ use std::time::Duration;
 use netmon_core::{
     Answer as _, Cancel, Control, Error, MissingHook, Monitor, RateRequest, Result, Source,
     fact::{
-        ByProtocol, Direction, Hook, HookCounters, HookStatus, InterfaceFact, InterfaceSnapshot,
-        InterfaceState, Layer, Moment, TrafficCounters,
+        ByProtocol, Direction, Hook, HookCounters, InterfaceFact, InterfaceSnapshot, InterfaceState, Layer,
+        Moment, TrafficCounters,
     },
     monitor::{InterfaceChange, SelectedBy},
     request::{Directions, HookChoice},
@@ -88,10 +88,6 @@ impl Source for Script {
             }),
         }
         Ok(counting)
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 }
 

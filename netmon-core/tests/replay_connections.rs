@@ -12,8 +12,7 @@ use netmon_core::{
     Cancel, Control, DiagnoseRequest, Error, Filter, Monitor, Result, Source,
     fact::{
         Attribution, BootTime, ConnectionDirection, ConnectionFact, ConnectionState, Direction, Hook,
-        HookStatus, InterfaceFact, InterfaceSnapshot, Moment, Observed, Protocol, SocketFact, SocketSnapshot,
-        Traffic,
+        InterfaceFact, InterfaceSnapshot, Moment, Observed, Protocol, SocketFact, SocketSnapshot, Traffic,
     },
     request::HookChoice,
     source::{
@@ -480,10 +479,6 @@ impl Source for Own {
 
     fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
         Ok(Counting::default())
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observe(&self) -> Result<Observation> {

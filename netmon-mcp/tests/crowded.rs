@@ -9,8 +9,8 @@ use netmon_core::{
     CleanText, Control, Filter, MissingHook, Monitor, Result, Source,
     fact::{
         BootTime, ConnectionDirection, ConnectionError, ConnectionFact, ConnectionState, Direction,
-        DropCounts, DropFact, Hook, HookStatus, InterfaceFact, InterfaceSnapshot, LinkReading, Moment,
-        Observed, Process, Protocol, ProtocolSnapshot, SocketFact, SocketSnapshot, Traffic,
+        DropCounts, DropFact, Hook, InterfaceFact, InterfaceSnapshot, LinkReading, Moment, Observed, Process,
+        Protocol, ProtocolSnapshot, SocketFact, SocketSnapshot, Traffic,
     },
     request::HookChoice,
     source::{Counting, DropSighting, InterfaceRef, Sighting, SourceDescription, Span},
@@ -139,10 +139,6 @@ impl Source for Crowd {
 
     fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
         Ok(Counting::default())
-    }
-
-    fn hooks(&self) -> Result<Vec<HookStatus>> {
-        Ok(Vec::new())
     }
 
     fn observed(&self, _since: Option<Duration>) -> Result<Option<Span>> {

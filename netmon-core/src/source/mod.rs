@@ -60,8 +60,11 @@ pub trait Source: Send + Sync {
     /// whatever moment is asked for.
     ///
     /// # Errors
-    /// [`Error::Kernel`].
-    fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot>;
+    /// [`Error::Kernel`]; [`Error::NotInSource`] where there are none to tell of.
+    fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot> {
+        let _ = at;
+        Err(self.without("interfaces"))
+    }
 
     /// Counts an interface by protocol while the returned guard lives; its counters appear as
     /// [`InterfaceFact::hooks`](crate::fact::InterfaceFact::hooks). Attachments are shared between callers.
@@ -69,20 +72,26 @@ pub trait Source: Send + Sync {
     /// With [`HookChoice::Auto`] nothing is an error: what cannot be counted is in [`Counting::missing`].
     ///
     /// # Errors
-    /// [`Error::HookUnavailable`] for a hook that was asked for by name.
+    /// [`Error::HookUnavailable`] for a hook that was asked for by name; [`Error::NotInSource`] where there are no
+    /// interfaces.
     fn count(
         &self,
         interface: InterfaceRef<'_>,
         directions: &[Direction],
         choice: HookChoice,
-    ) -> Result<Counting>;
+    ) -> Result<Counting> {
+        let _ = (interface, directions, choice);
+        Err(self.without("interfaces"))
+    }
 
-    /// Which hooks can be used here, each tried for real; for a recording, those that it was made with. A live source takes
-    /// a fifth of a second to try them, and believes what it found for a minute.
+    /// Which hooks can be used here, each tried for real; for a recording, those that it was made with; none for
+    /// a source without hooks. A live source takes a fifth of a second to try them, and believes what it found for a minute.
     ///
     /// # Errors
     /// None that a caller could mend.
-    fn hooks(&self) -> Result<Vec<HookStatus>>;
+    fn hooks(&self) -> Result<Vec<HookStatus>> {
+        Ok(Vec::new())
+    }
 
     /// Observes connections while the returned guard lives, so that what ends in that time is remembered. Callers share
     /// what is attached. A recording was observed long ago.
