@@ -715,27 +715,19 @@ SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(nm_follow_destruction, struct sock *sk)
 {
 	struct nm_socket *socket;
-	struct tcp_sock *tcp;
 	__u64 cookie = 0;
-	bool established;
 
 	if (sk->sk_protocol != NM_IPPROTO_TCP)
 		return 0;
 	socket = nm_find_socket(sk, &cookie);
 	if (!socket)
 		return 0;
-	tcp = bpf_skc_to_tcp_sock(sk);
-	if (socket->role == NM_ROLE_LISTENER) {
+	if (socket->role == NM_ROLE_LISTENER)
 		nm_remove_listener(&sk->__sk_common, nm_local_port(sk));
-	} else if (tcp && socket->opened_ns && !socket->attempted) {
+	else if (socket->opened_ns && !socket->attempted)
 		/* An iterator may have written it down just after its end was told: then it has no
-		 * beginning. What state it had before is not known any more; a round trip was
-		 * measured where it was ever established. */
-		established =
-		    socket->role == NM_ROLE_SERVER || socket->established_ns || tcp->srtt_us;
-		nm_tell_tcp(sk, socket, NM_CHANGE_ENDED,
-			    established ? NM_TCP_CLOSE : NM_TCP_SYN_SENT, bpf_ktime_get_boot_ns());
-	}
+		 * beginning. What state it had before is not known any more. */
+		nm_tell_tcp(sk, socket, NM_CHANGE_ENDED, NM_TCP_CLOSE, bpf_ktime_get_boot_ns());
 	bpf_map_delete_elem(&nm_connections, &cookie);
 	return 0;
 }
@@ -1691,10 +1683,7 @@ int nm_list_unseen(struct bpf_iter__bpf_map_elem *ctx)
 	record.connection.type = NM_RECORD_CONNECTION;
 	record.connection.change = NM_CHANGE_ENDED;
 	record.connection.protocol = NM_IPPROTO_TCP;
-	record.connection.state =
-	    socket->role == NM_ROLE_CLIENT && !socket->established_ns && socket->opened_ns
-		? NM_TCP_SYN_SENT
-		: NM_TCP_CLOSE;
+	record.connection.state = NM_TCP_CLOSE;
 	record.connection.at_ns = bpf_ktime_get_boot_ns();
 	record.connection.cookie = *cookie;
 	nm_read_owner(&record.connection, socket);

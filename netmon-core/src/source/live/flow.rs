@@ -620,7 +620,6 @@ impl Known {
     /// A connection of whose end nothing told: it was over at the latest when that was found.
     fn ended_unseen(&mut self, record: &ConnectionRecord) -> ConnectionFact {
         let mut fact = self.changed(record);
-        fact.error = (fact.state == ConnectionState::Failed).then(|| ConnectionError::inferred(None));
         fact.traffic = None;
         fact.tcp = None;
         fact
@@ -641,10 +640,13 @@ impl Known {
                 // Without an error of the kernel's the process itself gave it up.
                 fact.error = told.or_else(|| Some(ConnectionError::inferred(Some(ECANCELED))));
             }
-            // Its last change was passed over, and only its destruction seen.
+            // Its last change was passed over, and only seen that it is gone. What a process was told of a failure is not
+            // in the socket any more; where a round trip was measured there was a handshake.
             TcpState::Close => {
-                fact.state = ConnectionState::Closed;
-                fact.error = told;
+                let outbound = record.role() == flow::Role::Client && record.opened_ns != 0;
+                let failed = outbound && record.established_ns == 0 && record.rtt_us == 0;
+                fact.state = if failed { ConnectionState::Failed } else { ConnectionState::Closed };
+                fact.error = told.or_else(|| failed.then(|| ConnectionError::inferred(None)));
             }
             _ => {
                 fact.state = ConnectionState::Closed;
@@ -1001,15 +1003,17 @@ pub(super) fn probe() -> Vec<HookStatus> {
 mod tests {
     use super::*;
 
-    /// The end of a connection in this state, as the record of which only this much is set.
-    fn end_in(state: TcpState) -> ConnectionRecord {
+    /// The end of a connection of a client, seen too late to tell of its state.
+    fn unseen_end() -> ConnectionRecord {
         const CONNECTION: u8 = 2;
         const ENDED: u8 = 3;
+        const CLIENT: u8 = 1;
         let mut bytes = vec![0; size_of::<ConnectionRecord>()];
         bytes[0] = CONNECTION;
         bytes[4] = ENDED;
         bytes[5] = TCP;
-        bytes[8] = state as u8;
+        bytes[7] = CLIENT;
+        bytes[8] = TcpState::Close as u8;
         let Some(Record::Connection(mut record)) = Record::parse(&bytes) else { panic!("it is a record") };
         (record.cookie, record.opened_ns, record.at_ns) = (9, 1_000, 2_000);
         (record.bytes_sent, record.netns) = (5, u32::MAX);
@@ -1019,11 +1023,13 @@ mod tests {
     #[test]
     fn of_an_end_that_nobody_saw_nothing_is_told_but_that_it_came() {
         let mut known = Known::default();
-        let closed = known.ended_unseen(&end_in(TcpState::Close));
+        let mut established = unseen_end();
+        established.established_ns = 1_500;
+        let closed = known.ended_unseen(&established);
         assert_eq!((closed.state, closed.closed), (ConnectionState::Closed, BootTime::from_ns(2_000)));
         assert_eq!((closed.error, closed.closed_by, closed.traffic, closed.tcp), (None, None, None, None));
 
-        let failed = known.ended_unseen(&end_in(TcpState::SynSent));
+        let failed = known.ended_unseen(&unseen_end());
         assert_eq!(failed.state, ConnectionState::Failed);
         assert_eq!(failed.error, Some(ConnectionError::inferred(None)));
         assert_eq!((failed.traffic, failed.tcp), (None, None));
