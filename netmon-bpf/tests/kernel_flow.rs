@@ -21,7 +21,7 @@ fn ends(monitor: &FlowMonitor) -> Vec<ConnectionRecord> {
     // The last ends come a moment after the last call returns.
     thread::sleep(Duration::from_millis(50));
     let records = monitor.take().unwrap().into_iter().filter_map(|record| match record {
-        Record::Connection(record) if record.change() == Change::Ended => Some(*record),
+        Record::Connection(record) if record.change() == Change::Ended => Some(record),
         _ => None,
     });
     records.collect()
