@@ -18,6 +18,7 @@ use clap::{Parser, ValueEnum};
 use common::{BenchResult, Sample, Table, netmond::Daemon, recorded::Recorded, resident, seconds};
 use netmon_core::{
     ConnectionsRequest, Control, Monitor, SummaryRequest,
+    request::ConnectionSort,
     source::{live::LiveSource, remote::RemoteSource},
 };
 use netmon_testkit::{Netns, workload};
@@ -106,6 +107,7 @@ fn ended(options: &Options) -> BenchResult {
         "connections",
         "summary",
         "20 connections",
+        "20 by bytes",
         "20 with a filter",
         "bytes each, accounted",
         "bytes each, RSS",
@@ -117,10 +119,13 @@ fn ended(options: &Options) -> BenchResult {
         let accounted = source.recorder().memory() as u64;
         let monitor = Monitor::new(source);
         let (all, few) = (page(None), page(Some("process == process7".to_owned())));
+        let mut by_bytes = page(None);
+        by_bytes.sort = ConnectionSort::Bytes;
         table.row([
             count.to_string(),
             times(options.repeats, count, || summary(&monitor))?,
             times(options.repeats, count, || connections(&monitor, &all))?,
+            times(options.repeats, count, || connections(&monitor, &by_bytes))?,
             times(options.repeats, count / 1_000, || connections(&monitor, &few))?,
             (accounted / count).to_string(),
             (grown / count).to_string(),
