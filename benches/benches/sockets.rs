@@ -9,29 +9,16 @@
 mod common;
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     process::{Child, Command, ExitCode, Stdio},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
-use common::{BenchResult, Sample, Table};
-use netmon_core::{
-    Cancel, Control, Filter, Monitor, Result, Source, SummaryRequest,
-    fact::{
-        BootTime, ConnectionDirection, ConnectionFact, ConnectionState, Direction, InterfaceSnapshot, Moment,
-        Observed, Process, Protocol, SocketSnapshot, Traffic,
-    },
-    request::HookChoice,
-    source::{
-        ChangeCursor, Changes, Counting, InterfaceRef, Observation, Recorder, Sighting, SourceDescription,
-        Span, live::LiveSource,
-    },
-};
+use common::{BenchResult, Sample, Table, recorded::Recorded, resident, seconds};
+use netmon_core::{Control, Monitor, Source as _, SummaryRequest, source::live::LiveSource};
 use netmon_testkit::Netns;
 
 /// Listing sockets, summing up connections, and idling.
@@ -100,12 +87,6 @@ fn holders(sockets: usize) -> BenchResult<Vec<Child>> {
         children.push(child);
     }
     Ok(children)
-}
-
-fn seconds(work: impl FnOnce() -> BenchResult) -> BenchResult<f64> {
-    let start = Instant::now();
-    work()?;
-    Ok(start.elapsed().as_secs_f64())
 }
 
 /// The time of another program, or `None` where it is not installed.
@@ -187,108 +168,14 @@ fn listing(options: &Options) -> BenchResult {
     Ok(())
 }
 
-fn status(field: &str) -> BenchResult<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such line in status")?;
-    let kilobytes: u64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse()?;
-    Ok(kilobytes * 1024)
-}
-
-fn resident() -> BenchResult<u64> {
-    status("VmRSS:")
-}
-
-/// A source of nothing but what was recorded.
-struct Recorded {
-    recorder: Recorder,
-    span: Span,
-}
-
-impl Source for Recorded {
-    fn describe(&self) -> SourceDescription {
-        SourceDescription::new("benchmark", "nowhere", "0")
-    }
-
-    fn start(&self) -> Result<Moment> {
-        Ok(self.span.to)
-    }
-
-    fn wait(&self, from: &Moment, _window: Duration, _control: &Control<'_>) -> Result<Moment> {
-        Ok(*from)
-    }
-
-    fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot> {
-        Ok(InterfaceSnapshot::new(*at, Vec::new(), None))
-    }
-
-    fn count(&self, _: InterfaceRef<'_>, _: &[Direction], _: HookChoice) -> Result<Counting> {
-        Ok(Counting::default())
-    }
-
-    fn observe(&self) -> Result<Observation> {
-        Ok(Observation { from: self.span.from, cursor: ChangeCursor(0), guard: Box::new(()) })
-    }
-
-    fn observed(&self, _since: Option<Duration>) -> Result<Option<Span>> {
-        Ok(Some(self.span))
-    }
-
-    fn connections(
-        &self,
-        span: &Span,
-        filter: &Filter,
-        visit: &mut dyn FnMut(Sighting<'_>),
-    ) -> Result<Observed> {
-        self.recorder.visit(span, filter, &[], visit);
-        Ok(Observed::default())
-    }
-
-    fn sockets(&self, at: &Moment) -> Result<SocketSnapshot> {
-        Ok(SocketSnapshot::new(*at, Vec::new(), Observed::default()))
-    }
-
-    fn changes(&self, after: ChangeCursor, patience: Duration, cancel: &Cancel) -> Result<Changes> {
-        self.recorder.changes(after, patience, cancel)
-    }
-}
-
-fn moment(boot_ns: u64) -> BenchResult<Moment> {
-    Ok(Moment { boot_ns, wall: "2026-01-01T00:00:00Z".parse()? })
-}
-
-/// Connections of 1,000 processes to ten destinations each, one a microsecond.
-fn recorded(count: u64) -> BenchResult<Recorded> {
-    let processes: Vec<_> =
-        (0..1_000).map(|pid| Arc::new(Process::new(1 + pid, format!("process{pid}")))).collect();
-    let recorder = Recorder::new(1 << 30);
-    let begin = 1_000_000_000;
-    recorder.sample(&moment(begin)?, []);
-    recorder.ended((0..count).map(|number| {
-        let local = ([10, 0, 0, 1], 40_000).into();
-        let mut fact = ConnectionFact::new(number + 1, Protocol::Tcp, ConnectionState::Closed, local);
-        let (process, place) = (number % 1_000, number / 1_000 % 10);
-        let address = [192, place as u8, (process / 250) as u8, (process % 250) as u8];
-        fact.remote = Some((address, 443).into());
-        fact.direction = ConnectionDirection::Outbound;
-        fact.process = Some(Arc::clone(&processes[process as usize]));
-        fact.opened = BootTime::from_ns(begin + 1 + number * 1_000);
-        fact.closed = BootTime::from_ns(begin + 2 + number * 1_000);
-        fact.traffic =
-            Some(Traffic { payload_bytes_sent: 100, payload_bytes_received: 1_000, ..Traffic::default() });
-        fact
-    }));
-    let span = Span { from: moment(begin)?, to: moment(begin + 1_000 + count * 1_000)? };
-    Ok(Recorded { recorder, span })
-}
-
 fn summing(options: &Options) -> BenchResult {
     println!("summary() over recorded connections: median of {}, and what they take.\n", options.repeats);
     let mut table = Table::new(["connections", "ms", "bytes each, accounted", "bytes each, RSS"]);
     for count in [10_000, 100_000, 1_000_000] {
         let before = resident()?;
-        let source = recorded(count)?;
+        let source = Recorded::of(count)?;
         let grown = resident()?.saturating_sub(before);
-        let accounted = source.recorder.memory() as u64;
+        let accounted = source.recorder().memory() as u64;
         let monitor = Monitor::new(source);
         let mut sample = Sample::default();
         for _ in 0..options.repeats {

@@ -1,15 +1,31 @@
-//! Following connections in a real kernel: what the ring has no room for is counted, and what the kernel left out is known.
+//! Following connections in a real kernel: what the ring and the table of owners have no room for is counted, and the rest
+//! stays right.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
     net::{TcpListener, TcpStream},
-    thread,
+    process, thread,
     time::Duration,
 };
 
-use netmon_bpf::flow::{Change, FlowMonitor, FlowOptions, Hook, Record, Role};
-use netmon_testkit::{Netns, wait_until};
+use netmon_bpf::flow::{Attribution, Change, ConnectionRecord, FlowMonitor, FlowOptions, Hook, Record, Role};
+use netmon_testkit::{
+    Netns,
+    child::{self, Child, Privileges},
+    may_lack, wait_until,
+};
 use test_tag::tag;
+
+/// The ends that wait in the ring.
+fn ends(monitor: &FlowMonitor) -> Vec<ConnectionRecord> {
+    // The last ends come a moment after the last call returns.
+    thread::sleep(Duration::from_millis(50));
+    let records = monitor.take().unwrap().into_iter().filter_map(|record| match record {
+        Record::Connection(record) if record.change() == Change::Ended => Some(record),
+        _ => None,
+    });
+    records.collect()
+}
 
 #[tag(root)]
 #[test]
@@ -77,9 +93,75 @@ fn what_ended_though_nothing_told_of_it_is_found_and_taken_out() {
         });
         let [record] = &unseen[..] else { panic!("{unseen:?}") };
         assert_eq!((record.change(), record.role(), record.remote()), (Change::Ended, Role::Client, address));
-        assert_eq!(record.owner.pid, std::process::id());
+        assert_eq!(record.owner.pid, process::id());
         assert!(record.opened_ns > 0 && record.at_ns > record.opened_ns);
         assert_eq!(take(), []);
         drop(staying);
+    });
+}
+
+#[tag(root)]
+#[test]
+fn of_more_sockets_than_the_table_of_owners_holds_ends_are_told_and_no_owner_is_wrong() {
+    const CONNECTIONS: usize = 200;
+    const PORT: u16 = 9000;
+    const CHILD: &str = "of_more_sockets_than_the_table_of_owners_holds";
+    if child::role().is_some() {
+        let listener = TcpListener::bind(("127.0.0.1", PORT)).unwrap();
+        child::ready();
+        let accepted: Vec<_> = (0..CONNECTIONS).map(|_| listener.accept().unwrap()).collect();
+        child::ready();
+        return drop(accepted);
+    }
+    let netns = Netns::create();
+    netns.enter(|| {
+        let mut options = FlowOptions::default();
+        options.sockets = 64;
+        let monitor = FlowMonitor::attach(&options).unwrap();
+        let mut server = Child::spawn(&netns, Privileges::Root, CHILD, "accept");
+        server.wait_ready();
+        server.go_on();
+        let clients: Vec<_> =
+            (0..CONNECTIONS).map(|_| TcpStream::connect(("127.0.0.1", PORT)).unwrap()).collect();
+        server.wait_ready();
+        let (client_pid, server_pid) = (process::id(), server.id());
+        drop(clients);
+        server.finish();
+
+        let (mut told, mut owned) = ([0, 0], 0);
+        for end in ends(&monitor) {
+            let accepted = end.local().port() == PORT;
+            if !accepted && end.remote().port() != PORT {
+                continue;
+            }
+            told[usize::from(accepted)] += 1;
+            if end.owner.is_known() {
+                owned += 1;
+                let right = if accepted { server_pid } else { client_pid };
+                assert_eq!(end.owner.pid, right, "{end:?}");
+            } else {
+                assert_eq!(end.attribution(), Attribution::Unknown, "{end:?}");
+            }
+        }
+        let lost = monitor.lost().unwrap();
+        let lacking = may_lack([], CONNECTIONS as u64) + lost.skipped;
+        let all = CONNECTIONS as u64 - lacking..=CONNECTIONS as u64;
+        assert!(told.iter().all(|told| all.contains(told)), "{told:?} told, {lost:?}");
+        assert_eq!((lost.ended, lost.processes), (0, 0));
+        // The listener has a place too.
+        assert!((1..64).contains(&owned), "{owned} with an owner");
+        let unowned = told.iter().sum::<u64>() - owned;
+        assert!(lost.storage >= unowned, "{unowned} without owner, {lost:?}");
+
+        // What ended made room.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop((TcpStream::connect(address).unwrap(), listener.accept().unwrap()));
+        let later = ends(&monitor);
+        let later: Vec<_> =
+            later.iter().filter(|end| end.local() == address || end.remote() == address).collect();
+        assert_eq!(later.len(), 2);
+        assert!(later.iter().all(|end| end.owner.pid == client_pid), "{later:?}");
+        assert_eq!(monitor.lost().unwrap().storage, lost.storage);
     });
 }

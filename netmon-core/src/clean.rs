@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
 /// Text from outside (interface names and aliases, host names, later process names and arguments), safe to print, log,
@@ -39,6 +39,14 @@ impl CleanText {
 
     /// Cleans bytes, which need not be UTF-8.
     pub fn from_bytes(bytes: &[u8]) -> Self {
+        // Nearly all texts are short, plain and kept as they are.
+        let is_plain = |byte: &u8| *byte == b' ' || byte.is_ascii_graphic();
+        if bytes.len() <= Self::MAX_CHARS
+            && bytes.iter().all(is_plain)
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return Self(text.to_owned());
+        }
         let mut cleaner = Cleaner::default();
         for chunk in bytes.utf8_chunks() {
             chunk.valid().chars().for_each(|character| cleaner.push(character));
@@ -227,8 +235,22 @@ impl PartialEq<&str> for CleanText {
 
 impl<'de> Deserialize<'de> for CleanText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        Ok(Self::from(text.as_ref()))
+        /// Cleans the text where it is, without a copy in between.
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = CleanText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<CleanText, E> {
+                Ok(text.into())
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 

@@ -7,8 +7,9 @@
 )]
 
 pub(crate) mod netmond;
+pub(crate) mod recorded;
 
-use std::{error::Error, fmt, process::ExitCode};
+use std::{error::Error, fmt, fs, process::ExitCode, time::Instant};
 
 pub(crate) type BenchResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -40,6 +41,21 @@ pub(crate) fn run(benchmark: impl FnOnce() -> BenchResult) -> ExitCode {
     }
 }
 
+/// How long something takes.
+pub(crate) fn seconds(work: impl FnOnce() -> BenchResult) -> BenchResult<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// The memory of this process, in bytes.
+pub(crate) fn resident() -> BenchResult<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kilobytes: u64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse()?;
+    Ok(kilobytes * 1024)
+}
+
 /// Repeated measurements of one thing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample(Vec<f64>);
@@ -56,6 +72,17 @@ impl Sample {
 
     pub(crate) fn median(&self) -> f64 {
         self.quantile(0.5)
+    }
+
+    /// The median and the quartiles, a number times `unit`.
+    pub(crate) fn quartiles(&self, unit: f64) -> String {
+        let at = |part| self.quantile(part) * unit;
+        let decimals = match at(0.5) {
+            large if large >= 100.0 => 0,
+            middling if middling >= 10.0 => 1,
+            _ => 2,
+        };
+        format!("{:.decimals$} ({:.decimals$}..{:.decimals$})", at(0.5), at(0.25), at(0.75))
     }
 
     /// Interpolated between the two nearest; not a number where nothing was measured.

@@ -24,7 +24,7 @@ pub(crate) fn built(name: &str) -> BenchResult<PathBuf> {
 pub(crate) struct Daemon {
     process: Child,
     pub(crate) socket: PathBuf,
-    _netns: Netns,
+    pub(crate) netns: Netns,
 }
 
 impl Daemon {
@@ -34,7 +34,7 @@ impl Daemon {
         let mut command = netns.command(built("netmond")?);
         let mut process = command.arg("--socket").arg(socket).stderr(Stdio::piped()).spawn()?;
         let log = process.stderr.take().ok_or("netmond has no log")?;
-        let daemon = Self { process, socket: socket.to_owned(), _netns: netns };
+        let daemon = Self { process, socket: socket.to_owned(), netns };
         for line in BufReader::new(log).lines() {
             if line?.contains("ready") {
                 return Ok(daemon);

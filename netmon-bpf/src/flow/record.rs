@@ -398,11 +398,15 @@ pub(super) struct Settings {
 
 /// A record of the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are connections, and an allocation of its own each costs more"
+)]
 pub enum Record {
     /// A process used the network for the first time since its last `exec`.
     Process(Box<ProcessRecord>),
     /// Something happened to a connection.
-    Connection(Box<ConnectionRecord>),
+    Connection(ConnectionRecord),
 }
 
 impl Record {
@@ -414,7 +418,7 @@ impl Record {
                 Some(Self::Process(Box::new(ProcessRecord::read_from_prefix(bytes).ok()?.0)))
             }
             types::nm_record_type::NM_RECORD_CONNECTION => {
-                Some(Self::Connection(Box::new(ConnectionRecord::read_from_prefix(bytes).ok()?.0)))
+                Some(Self::Connection(ConnectionRecord::read_from_prefix(bytes).ok()?.0))
             }
             _ => None,
         }

@@ -303,6 +303,8 @@ pub(super) struct Page {
     after: Option<Place>,
     limit: usize,
     entries: Vec<Entry>,
+    /// The last place of those that were kept when some were left out: what stands behind it is not on this page.
+    bound: Option<Place>,
     /// Whether some were left out that belong behind this page.
     more: bool,
 }
@@ -323,12 +325,17 @@ impl Page {
             after: cursor.map(|cursor| cursor.place.clone()),
             limit,
             entries: Vec::new(),
+            bound: None,
             more: false,
         }
     }
 
     pub(super) fn add(&mut self, fact: &ConnectionFact, within: Option<Traffic>) {
         if self.after.as_ref().is_some_and(|after| self.order.compare_with(fact, after) != Ordering::Greater)
+        {
+            return;
+        }
+        if self.bound.as_ref().is_some_and(|bound| self.order.compare_with(fact, bound) == Ordering::Greater)
         {
             return;
         }
@@ -346,6 +353,8 @@ impl Page {
         let order = self.order;
         self.entries.select_nth_unstable_by(self.limit, |one, other| order.compare(&one.fact, &other.fact));
         self.entries.truncate(self.limit);
+        let last = self.entries.iter().max_by(|one, other| order.compare(&one.fact, &other.fact));
+        self.bound = last.map(|last| Place::after(&order, &last.fact));
         self.more = true;
     }
 
@@ -411,6 +420,43 @@ mod tests {
             assert_eq!(Cursor::read(&text), Some(cursor));
             for length in 0..text.len() {
                 assert_eq!(Cursor::read(&text[..length]), None, "{length} of {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_has_the_first_rows_in_whatever_order_facts_come() {
+        const FACTS: u64 = 5_000;
+        let moment = |boot_ns| Moment { boot_ns, wall: Timestamp::UNIX_EPOCH };
+        let span = Span { from: moment(1), to: moment(FACTS + 1) };
+        // 7 and 5,000 have no common divisor, so that each number comes once.
+        let orders: [fn(u64) -> u64; 3] = [|at| at, |at| FACTS - 1 - at, |at| at * 7 % FACTS];
+        for order in orders {
+            for reverse in [false, true] {
+                let request =
+                    ConnectionsRequest { limit: Some(20), reverse, ..ConnectionsRequest::default() };
+                let mut expected = 1..=FACTS;
+                let mut cursor = None;
+                for _ in 0..3 {
+                    let mut page = Page::new(&request, cursor.as_ref(), &span);
+                    for number in (0..FACTS).map(|at| order(at) + 1) {
+                        let local = ([10, 0, 0, 1], 443).into();
+                        let state = crate::fact::ConnectionState::Open;
+                        let mut fact = ConnectionFact::new(number, crate::fact::Protocol::Tcp, state, local);
+                        fact.opened = BootTime::from_ns(number);
+                        page.add(&fact, None);
+                    }
+                    let (rows, next) = page.finish(&request, &span);
+                    let cookies: Vec<u64> = rows.iter().map(|row| row.id.cookie).collect();
+                    let newest_first = !reverse;
+                    let due: Vec<u64> = if newest_first {
+                        expected.by_ref().rev().take(20).collect()
+                    } else {
+                        expected.by_ref().take(20).collect()
+                    };
+                    assert_eq!(cookies, due);
+                    cursor = Cursor::read(&next.unwrap());
+                }
             }
         }
     }

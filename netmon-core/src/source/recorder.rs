@@ -4,14 +4,14 @@
 //! from, and never looks at a clock.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt,
-    hash::{BuildHasherDefault, Hasher},
     sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{ChangeCursor, Changes, Sighting, Span};
 use crate::{
@@ -322,7 +322,7 @@ struct State {
     began: Option<Moment>,
     samples: VecDeque<Moment>,
     sampled: u64,
-    open: HashMap<ConnectionId, History, Spread>,
+    open: FxHashMap<ConnectionId, History>,
     history_bytes: usize,
     shared: Shared,
     lost: Tally,
@@ -375,7 +375,7 @@ impl State {
             began: None,
             samples: VecDeque::new(),
             sampled: 0,
-            open: HashMap::default(),
+            open: FxHashMap::default(),
             history_bytes: 0,
             shared: Shared::default(),
             lost: Tally::with_grain(Duration::from_millis(1)),
@@ -621,9 +621,9 @@ impl State {
 
         // From here on one may be in the list of the open ones as well.
         let near_end = listing < self.order.len();
-        let listed: HashSet<ConnectionId, Spread> =
-            if near_end { open.iter().map(ConnectionFact::id).collect() } else { HashSet::default() };
-        let mut over: HashSet<ConnectionId, Spread> = HashSet::default();
+        let listed: FxHashSet<ConnectionId> =
+            if near_end { open.iter().map(ConnectionFact::id).collect() } else { FxHashSet::default() };
+        let mut over: FxHashSet<ConnectionId> = FxHashSet::default();
         for (_, number) in self.order.range(listing..after) {
             if let Some(entry) = self.ended.get(*number) {
                 if listed.contains(&entry.fact.id()) {
@@ -633,7 +633,7 @@ impl State {
             }
         }
 
-        let mut ended_since: HashMap<ConnectionId, &Ended, Spread> = HashMap::default();
+        let mut ended_since: FxHashMap<ConnectionId, &Ended> = FxHashMap::default();
         for (_, number) in self.order.range(after..) {
             let Some(entry) = self.ended.get(*number) else { continue };
             if entry.fact.opened.is_some_and(|opened| opened.ns() > to) {
@@ -881,7 +881,7 @@ impl<T> Log<T> {
 #[derive(Default)]
 struct Shared {
     /// By address, with how many facts hold each and how long it is.
-    held: HashMap<usize, (u32, u32), Spread>,
+    held: FxHashMap<usize, (u32, u32)>,
     bytes: usize,
 }
 
@@ -987,33 +987,6 @@ impl Tally {
         // What was found out later may have begun before the end.
         let begun = self.counts.range(last + 1..).take(1).filter(|(_, tallied)| tallied.since_ns < to_ns);
         whole.chain(begun).fold(0, |sum: u64, (_, tallied)| sum.saturating_add(tallied.count))
-    }
-}
-
-type Spread = BuildHasherDefault<Mix>;
-
-/// A hash of cookies and addresses, which the kernel and the allocator choose: no need for one that resists choice.
-#[derive(Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // As in FxHash: the high bits of a product depend on all bits.
-        self.0 = (self.0.rotate_left(26) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The facts of a source, for [`netmon_core::source::remote::RemoteSource`]: one route a method.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -150,7 +150,7 @@ async fn connections(
         let mut written = Ok(());
         let observed = source.connections(&request.span, &request.filter, &mut |sighting| {
             let line =
-                SightingLine::Connection { fact: Box::new(sighting.fact.clone()), before: sighting.before };
+                SightingLine::Connection { fact: Cow::Borrowed(sighting.fact), before: sighting.before };
             if written.is_ok() {
                 written = append(&mut lines, &line);
             }

@@ -1,7 +1,6 @@
 //! Records of BPF programs as facts: who each process is, what each change means.
 
 use std::{
-    collections::{HashMap, HashSet},
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,6 +13,7 @@ use netmon_bpf::{
     drops::DropMonitor,
     flow::{self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Record, SocketRecord},
 };
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{
     obstacle::{self, Why},
@@ -145,15 +145,17 @@ pub(super) struct Following {
 
 #[derive(Debug, Default)]
 struct Known {
-    processes: HashMap<ProcessKey, Arc<Process>>,
+    processes: FxHashMap<ProcessKey, Arc<Process>>,
     table: ProcessTable,
     cgroups: CgroupNames,
     /// Ports that somebody listens on, by network namespace: tells which connections, older than the programs, came in.
-    listeners: HashSet<(u32, u16)>,
+    listeners: FxHashSet<(u32, u16)>,
     /// Datagram sockets with several peers: what their flows have in common.
-    datagram_sockets: HashMap<u64, ConnectionFact>,
+    datagram_sockets: FxHashMap<u64, ConnectionFact>,
     /// Those of them that are closed.
-    closed_sockets: HashMap<u64, BootTime>,
+    closed_sockets: FxHashMap<u64, BootTime>,
+    /// How many sockets the last list had.
+    listed: usize,
     lost: u64,
     gaps: Gaps,
     own_netns: u32,
@@ -253,13 +255,13 @@ impl Following {
         let lost = self.monitor.lost().map_err(kernel_error)?;
         let mut known = self.known();
         let records = self.monitor.take().map_err(kernel_error)?;
-        let mut drained = Drained::default();
-        for record in records {
+        let mut drained = Drained { changes: Vec::with_capacity(records.len()), ..Drained::default() };
+        for record in &records {
             match record {
-                Record::Process(record) => known.introduce(&record),
+                Record::Process(record) => known.introduce(record),
                 Record::Connection(record) => {
                     let ended = record.change() == flow::Change::Ended;
-                    drained.changes.push((ended, known.changed(&record)));
+                    drained.changes.push((ended, known.changed(record)));
                 }
             }
         }
@@ -351,14 +353,17 @@ impl Following {
         let mut known = self.known();
         let known = &mut *known;
         known.datagram_sockets.retain(|_, fact| fact.is_over());
+        // Some more than the last time, so that nothing is moved to a larger place again and again.
+        let expected = known.listed + known.listed / 16;
+        sockets.reserve(expected);
 
         let mut listing = Listing {
             known: &mut *known,
             sockets: &mut *sockets,
-            rows: HashMap::new(),
+            rows: FxHashMap::with_capacity_and_hasher(expected, FxBuildHasher),
             unasked: Vec::new(),
-            listeners: HashSet::new(),
-            multipath: HashMap::new(),
+            listeners: FxHashSet::default(),
+            multipath: FxHashMap::default(),
             netns: sock_diag::network_namespace(),
             in_use: 0,
             handshakes: false,
@@ -373,6 +378,7 @@ impl Following {
             }
         }
         listing.finish();
+        known.listed = sockets.len();
         for (key, flow) in flows {
             if known.datagram_sockets.contains_key(&key.cookie) {
                 sockets.push(SocketFact::new(known.further_flow(&key, &flow)));
@@ -387,12 +393,12 @@ struct Listing<'a> {
     known: &'a mut Known,
     sockets: &'a mut Vec<SocketFact>,
     /// By socket and, as a datagram socket may have a row of its own for what could not be told apart, peer.
-    rows: HashMap<(u64, bool), usize>,
+    rows: FxHashMap<(u64, bool), usize>,
     /// Connections older than the programs: whether they came in shows when all listeners are known.
     unasked: Vec<usize>,
-    listeners: HashSet<(u32, u16)>,
+    listeners: FxHashSet<(u32, u16)>,
     /// Who holds Multipath TCP sockets, by inode.
-    multipath: HashMap<u64, Vec<SocketRecord>>,
+    multipath: FxHashMap<u64, Vec<SocketRecord>>,
     /// This network namespace, and how many TCP sockets of it are in the kernel's tables as far as processes hold them.
     netns: u32,
     in_use: u64,
@@ -836,10 +842,10 @@ pub(crate) fn facts_of_records(bytes: &[u8]) -> Vec<ConnectionFact> {
     let mut listing = Listing {
         known: &mut known,
         sockets: &mut sockets,
-        rows: HashMap::new(),
+        rows: FxHashMap::default(),
         unasked: Vec::new(),
-        listeners: HashSet::new(),
-        multipath: HashMap::new(),
+        listeners: FxHashSet::default(),
+        multipath: FxHashMap::default(),
         netns: 0,
         in_use: 0,
         handshakes: false,
@@ -1017,7 +1023,7 @@ mod tests {
         let Some(Record::Connection(mut record)) = Record::parse(&bytes) else { panic!("it is a record") };
         (record.cookie, record.opened_ns, record.at_ns) = (9, 1_000, 2_000);
         (record.bytes_sent, record.netns) = (5, u32::MAX);
-        *record
+        record
     }
 
     #[test]

@@ -423,13 +423,15 @@ impl Source for RemoteSource {
     ) -> Result<Observed> {
         let request = SightingsRequest { span: *span, filter: filter.clone() };
         let response = self.client.post("facts/connections", &request, Some(REPLY_WITHIN * 4))?;
-        for line in BufReader::new(response.into_body().into_reader()).lines() {
-            let line = line.map_err(|error| self.client.unreachable(error))?;
-            match serde_json::from_str(&line).map_err(|error| self.client.unreachable(error))? {
+        let mut reader = BufReader::new(response.into_body().into_reader());
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).map_err(|error| self.client.unreachable(error))? > 0 {
+            match serde_json::from_slice(&line).map_err(|error| self.client.unreachable(error))? {
                 SightingLine::Connection { fact, before } => visit(Sighting { fact: &fact, before }),
                 SightingLine::End { observed } => return Ok(observed),
                 SightingLine::Failed { problem } => return Err(problem.into()),
             }
+            line.clear();
         }
         Err(self.client.unreachable("it ended in the middle of an answer"))
     }

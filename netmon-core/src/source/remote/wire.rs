@@ -4,7 +4,7 @@
 //! be said; every question of [`Question`](crate::source::Question) is `POST /v1/{question}` with its request. Errors are
 //! [`Problem`]s.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -216,14 +216,14 @@ pub struct SightingsRequest {
 
 /// A line of the reply to a [`SightingsRequest`]; the last is not a connection.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum SightingLine {
+#[serde(tag = "type", rename_all = "snake_case", try_from = "AnyLine")]
+pub enum SightingLine<'a> {
     /// One connection.
     Connection {
         /// It.
-        fact: Box<ConnectionFact>,
+        fact: Cow<'a, ConnectionFact>,
         /// Its counters when the span began.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Traffic>,
     },
     /// These were all.
@@ -236,6 +236,40 @@ pub enum SightingLine {
         /// Why they are not there.
         problem: Problem,
     },
+}
+
+/// The same as it is read: by its type, a line would be kept as a whole until that is known, which takes longer than the
+/// rest of reading it.
+#[derive(Deserialize)]
+struct AnyLine {
+    #[serde(rename = "type")]
+    kind: LineKind,
+    fact: Option<ConnectionFact>,
+    before: Option<Traffic>,
+    observed: Option<Observed>,
+    problem: Option<Problem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LineKind {
+    Connection,
+    End,
+    Failed,
+}
+
+impl TryFrom<AnyLine> for SightingLine<'_> {
+    type Error = &'static str;
+
+    fn try_from(line: AnyLine) -> Result<Self, Self::Error> {
+        let AnyLine { kind, fact, before, observed, problem } = line;
+        let line = match kind {
+            LineKind::Connection => fact.map(|fact| Self::Connection { fact: Cow::Owned(fact), before }),
+            LineKind::End => observed.map(|observed| Self::End { observed }),
+            LineKind::Failed => problem.map(|problem| Self::Failed { problem }),
+        };
+        line.ok_or("a line lacks what it is about")
+    }
 }
 
 /// A line of the reply to a [`SightingsRequest`] for dropped packets; the last is not a drop.
@@ -272,4 +306,44 @@ pub struct ChangesRequest {
 pub struct PermitRequest {
     /// The filter.
     pub filter: Filter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::{ConnectionState, Protocol};
+
+    #[test]
+    fn a_line_is_read_as_it_was_written() {
+        let local = ([10, 0, 0, 1], 443).into();
+        let fact = ConnectionFact::new(7, Protocol::Tcp, ConnectionState::Open, local);
+        let before = Some(Traffic { payload_bytes_sent: 5, ..Traffic::default() });
+        let line = SightingLine::Connection { fact: Cow::Borrowed(&fact), before };
+        let written = serde_json::to_string(&line).unwrap();
+        assert!(written.starts_with(r#"{"type":"connection","fact":{"cookie":7,"#), "{written}");
+        match serde_json::from_str(&written).unwrap() {
+            SightingLine::Connection { fact: read, before: then } => {
+                assert_eq!((&*read, then), (&fact, before));
+            }
+            other => panic!("{other:?}"),
+        }
+        let end = SightingLine::End { observed: Observed::default() };
+        let written = serde_json::to_string(&end).unwrap();
+        assert!(matches!(serde_json::from_str(&written).unwrap(), SightingLine::End { .. }), "{written}");
+        let problem = Problem::new(ErrorKind::Busy, "later");
+        let written = serde_json::to_string(&SightingLine::Failed { problem: problem.clone() }).unwrap();
+        match serde_json::from_str(&written).unwrap() {
+            SightingLine::Failed { problem: read } => assert_eq!(read, problem),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_line_without_its_content_is_refused() {
+        for line in
+            [r#"{"type":"connection"}"#, r#"{"type":"end","problem":null}"#, r#"{"type":"more"}"#, "{}"]
+        {
+            assert!(serde_json::from_str::<SightingLine<'_>>(line).is_err(), "{line}");
+        }
+    }
 }
