@@ -18,6 +18,7 @@ pub(crate) mod offspring;
 )]
 mod process;
 mod protocol;
+mod remembered;
 #[cfg_attr(not(feature = "bpf"), allow(dead_code, reason = "the iterators leave a part of the list to it"))]
 mod sock_diag;
 mod watching;
