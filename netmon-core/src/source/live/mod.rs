@@ -28,6 +28,8 @@ use std::{io, time::Duration};
 #[cfg(all(feature = "bpf", any(test, feature = "fuzz")))]
 pub(crate) use flow::facts_of_records;
 use jiff::Timestamp;
+#[cfg(feature = "bpf")]
+pub use netmon_bpf::allocator::use_one_heap;
 use rustix::time::{ClockId, clock_gettime};
 pub use sock_diag::user_of_connection;
 
