@@ -267,6 +267,16 @@ impl Check {
         )
     }
 
+    /// Hardly anything else happened on the host: its connections take memory and records too, in whatever namespace.
+    pub fn alone(own: u64, all: u64) -> Self {
+        let others = all.saturating_sub(own);
+        Self::new(
+            "nothing else on this host makes many connections (one in ten at most), or this run says nothing of memory",
+            format!("{all} ends were told, {others} of them others'"),
+            own > 0 && others <= all / 10,
+        )
+    }
+
     /// Questions were asked, and none failed. A failure begins with its question and a colon; of each question the first is
     /// shown.
     pub fn answered(asked: u64, failures: &[String]) -> Self {
@@ -464,6 +474,9 @@ mod tests {
 
     #[test]
     fn failed_questions_and_panics_in_the_log_are_seen() {
+        assert!(Check::alone(900, 1000).holds);
+        assert!(!Check::alone(899, 1000).holds);
+        assert!(!Check::alone(0, 0).holds);
         assert!(Check::answered(3, &[]).holds);
         assert!(!Check::answered(0, &[]).holds);
         let failed = Check::answered(3, &["x: a: 1".to_owned(), "y: 2".to_owned(), "x: b".to_owned()]);

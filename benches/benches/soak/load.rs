@@ -67,6 +67,15 @@ impl Told {
         self
     }
 
+    /// How many ends of TCP connections these were.
+    pub(crate) fn ends(&self) -> u64 {
+        let of =
+            |wanted: &str| self.ledgers.iter().find(|(name, _)| *name == wanted).map(|(_, ledger)| *ledger);
+        let (storms, namespaces, bulk) = (of(STORMS), of(NAMESPACES), of(BULK));
+        let made = |ledger: Option<Ledger>| ledger.unwrap_or_default().made;
+        made(storms) + made(namespaces) + 2 * bulk.unwrap_or_default().entries
+    }
+
     fn ledger(&mut self, name: &'static str) -> &mut Ledger {
         let at = self.ledgers.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
             self.ledgers.push((name, Ledger::default()));

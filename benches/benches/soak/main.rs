@@ -24,7 +24,8 @@ use clap::Parser;
 use common::BenchResult;
 use load::{Burst, Load, Told};
 use netmon_core::{
-    ConnectionsRequest, Control, DropsRequest, Monitor, SummaryRequest, request::SocketsRequest,
+    ConnectionsRequest, Control, DropsRequest, Monitor, SummaryRequest, fact::Protocol,
+    request::SocketsRequest,
 };
 use netmon_testkit::{
     LinkOptions, Netns, VethPair,
@@ -83,6 +84,7 @@ fn soak(options: &Options) -> BenchResult<Verdict> {
     warm_up(&netmond)?;
     let before = at_rest(pid, REST_SECONDS)?;
 
+    let ends_before = ends(&netmond)?;
     let load = Load::new(netmond.socket().to_owned(), &link.near.netns);
     let start = Instant::now();
     let (told, course) = thread::scope(|scope| {
@@ -101,6 +103,7 @@ fn soak(options: &Options) -> BenchResult<Verdict> {
     let after = at_rest(pid, REST_SECONDS)?;
     let warm = (time / 5).min(Duration::from_secs(600));
     let mut checks = vec![
+        Check::alone(told.ends(), ends(&netmond)?.saturating_sub(ends_before)),
         Check::memory(&course, warm),
         Check::steady("descriptors", &course, warm, |vitals| vitals.descriptors as u64),
         Check::steady("threads", &course, warm, |vitals| vitals.threads as u64),
@@ -127,6 +130,13 @@ fn soak(options: &Options) -> BenchResult<Verdict> {
     checks.push(Check::gone(&held, &left));
     checks.push(Check::quiet(&netmond.log()));
     Ok(Verdict(checks))
+}
+
+/// How many ends of TCP connections were told, whoever made them.
+fn ends(netmond: &Netmond) -> BenchResult<u64> {
+    let totals = netmond.monitor()?.source().totals()?;
+    let tcp = totals.ended.iter().filter(|kind| kind.protocol == Protocol::Tcp);
+    Ok(tcp.map(|kind| kind.connections).sum())
 }
 
 /// Asks each question once, and waits until the threads that answered are gone.
