@@ -29,7 +29,7 @@ use netmon_core::{
 };
 use netmon_testkit::{
     LinkOptions, Netns, VethPair,
-    soak::{BpfObjects, Check, Course, Verdict, Vitals, at_rest, until_complete},
+    soak::{BpfObjects, Check, Course, Ledger, Verdict, Vitals, at_rest, until_complete},
     workload,
 };
 use netmond::Netmond;
@@ -110,7 +110,12 @@ fn soak(options: &Options) -> BenchResult<Verdict> {
         Check::steady("BPF objects", &course, warm, |vitals| vitals.objects.count() as u64),
     ];
     checks.extend(Check::restored(&before, &after));
-    checks.extend(told.ledgers.iter().map(|(name, ledger)| Check::accounted(name, ledger)));
+    checks.extend(told.ledgers.iter().map(|(name, ledger)| {
+        let are_ends = name.starts_with("connections");
+        Check::accounted(name, ledger, if are_ends { Ledger::ONE_END } else { 0 })
+    }));
+    let agree = "the hook counts what the kernel counts";
+    checks.push(Check::agree(agree, told.windows, told.packets, told.difference));
     checks.push(Check::answered(told.asked, &told.failures));
     checks.push(Check::new(
         "streams are opened, killed and cut off, settings read again, interfaces made to flap",
