@@ -321,13 +321,15 @@ fn fish_completes_subcommands_flags_and_values() {
     }
     let home = tempfile::tempdir().unwrap();
     script("fish", &home.path().join(".config/fish/completions/netmon-cli.fish"));
-    // Values are offered behind the line that was begun, each with its description.
+    let directory = Path::new(CLI).parent().unwrap().display();
+    let path = format!("{directory}:{}", std::env::var("PATH").unwrap());
+    // Each word with what it means behind a tab.
     let offered = |line: &str| -> Vec<String> {
         let output = Command::new("fish")
             .args(["-c", &format!("complete --do-complete '{line}'")])
             .env_clear()
             .env("HOME", home.path())
-            .env("PATH", Path::new(CLI).parent().unwrap())
+            .env("PATH", &path)
             .env("LC_ALL", "C")
             .output()
             .unwrap();
@@ -361,15 +363,15 @@ fn zsh_completes_subcommands_flags_and_values() {
     terminal.wait_until("a prompt alone", |text| text.trim() == "ready>");
     for (begun, whole) in [
         ("netmon-cli summ", "netmon-cli summary "),
-        ("netmon-cli summary --proc", "netmon-cli summary --process "),
+        ("netmon-cli summary --proc", "netmon-cli summary --process="),
         ("netmon-cli summary --output js", "netmon-cli summary --output json"),
         ("netmon-cli completions z", "netmon-cli completions zsh "),
     ] {
         terminal.press(begun);
         terminal.press("\t");
-        // What stands behind the cursor shows where a word is whole.
-        terminal.press("|");
-        terminal.wait_for(&format!("ready> {whole}|"));
+        // What is typed next shows where a word is whole.
+        terminal.press("END");
+        terminal.wait_for(&format!("ready> {whole}END"));
         terminal.press("\u{15}");
         terminal.wait_until("an empty line", |text| text.trim_end().ends_with("ready>"));
     }
