@@ -5,7 +5,8 @@
 ///
 /// Of its own accord glibc gives each thread that allocates a heap, up to eight for each CPU. Records are taken by whichever
 /// thread answers a question, so that what is remembered of the past would lie among the remains of answers in all of them,
-/// none could shrink, and a recorder of 8 MiB would take 60.
+/// none could shrink, and a recorder of 8 MiB would take 60. Of the one heap only the end goes back by itself: see
+/// [`give_back`].
 pub fn use_one_heap() {
     #[cfg(target_env = "gnu")]
     {
@@ -22,5 +23,16 @@ pub fn use_one_heap() {
                 tracing::warn!("the memory allocator does not take {value} for its parameter {parameter}");
             }
         }
+    }
+}
+
+/// Gives back to the kernel what was freed, wherever in the heap it is: what was remembered while a large answer was computed
+/// may lie behind it. Takes some milliseconds, for which nobody else can allocate. It does nothing where the C library is not
+/// glibc.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: malloc_trim takes the allocator's own locks, and touches pages only in which nothing is allocated.
+        unsafe { libc::malloc_trim(0) };
     }
 }

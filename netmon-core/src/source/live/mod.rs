@@ -29,7 +29,7 @@ use std::{io, time::Duration};
 pub(crate) use flow::facts_of_records;
 use jiff::Timestamp;
 #[cfg(feature = "bpf")]
-pub use netmon_bpf::allocator::use_one_heap;
+pub use netmon_bpf::allocator::{give_back, use_one_heap};
 use rustix::time::{ClockId, clock_gettime};
 pub use sock_diag::user_of_connection;
 
