@@ -545,7 +545,8 @@ impl CgroupMount {
     pub(super) fn place_of(&self, path: &str) -> Option<PathBuf> {
         let below = path.as_bytes().strip_prefix(self.root.strip_suffix(b"/").unwrap_or(&self.root))?;
         let below = std::ffi::OsStr::from_bytes(below.strip_prefix(b"/").unwrap_or(below));
-        let shown = !Path::new(below).components().any(|part| part == std::path::Component::ParentDir);
+        // Nothing but names: what goes up leaves the mount, and behind a second slash so does the rest.
+        let shown = Path::new(below).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         shown.then(|| self.directory.join(below))
     }
 
