@@ -8,6 +8,7 @@
 //! - [`flow`]: follow connections with their owners, and list all sockets.
 //! - [`drops`]: count dropped packets by reason and owner.
 //! - [`census`]: which BPF objects the kernel has.
+//! - [`allocator`]: one heap for all threads, which is no BPF, but not safe either.
 //! - [`probe`]: which of these hooks the running kernel and this process's privileges allow, and why not.
 //!
 //! Loading needs `CAP_BPF` and `CAP_NET_ADMIN` (kernels before 5.8: `CAP_SYS_ADMIN`; 5.10, and XDP before 5.18:
@@ -23,6 +24,7 @@
 //! # Ok::<(), netmon_bpf::Error>(())
 //! ```
 
+pub mod allocator;
 pub mod census;
 #[cfg(feature = "cost")]
 pub mod cost;

@@ -297,6 +297,86 @@ fn completions_load_and_complete() {
     offers(&["netmon-cli", "summary", "--output", ""], &["text", "json", "jsonl", "csv"]);
 }
 
+/// Whether there is such a shell here. Whoever has none needs no completions for it, and cannot see whether they work.
+#[allow(clippy::print_stderr, reason = "a test that did not look says so")]
+fn has(shell: &str) -> bool {
+    let found = Command::new(shell).arg("--version").output();
+    if let Err(error) = &found {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{shell}: {error}");
+        eprintln!("skipped: {shell} is not installed, and its completions were not loaded");
+    }
+    found.is_ok()
+}
+
+/// A script for a shell, where the shell looks for it.
+fn script(shell: &str, place: &Path) {
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(place, Command::new(CLI).args(["completions", shell]).output().unwrap().stdout).unwrap();
+}
+
+#[test]
+fn fish_completes_subcommands_flags_and_values() {
+    if !has("fish") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    script("fish", &home.path().join(".config/fish/completions/netmon-cli.fish"));
+    let directory = Path::new(CLI).parent().unwrap().display();
+    let path = format!("{directory}:{}", std::env::var("PATH").unwrap());
+    // Each word with what it means behind a tab.
+    let offered = |line: &str| -> Vec<String> {
+        let output = Command::new("fish")
+            .args(["-c", &format!("complete --do-complete '{line}'")])
+            .env_clear()
+            .env("HOME", home.path())
+            .env("PATH", &path)
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {}", all(&output));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+    };
+    let all = offered("netmon-cli ");
+    for command in commands() {
+        assert!(all.contains(&command), "{command} is not in {all:?}");
+    }
+    assert_eq!(offered("netmon-cli summ"), ["summary"]);
+    assert_eq!(offered("netmon-cli summary --proc"), ["--process"]);
+    assert_eq!(offered("netmon-cli summary --output js"), ["json", "jsonl"]);
+    assert_eq!(offered("netmon-cli summary --output=c"), ["--output=csv"]);
+}
+
+#[test]
+fn zsh_completes_subcommands_flags_and_values() {
+    if !has("zsh") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    script("zsh", &directory.path().join("functions/_netmon-cli"));
+    let terminal = Terminal::start("zsh", &["-f", "-i"], 160, 40);
+    // Without what the host's own start files and cache add.
+    terminal.press(&format!(
+        "PS1='ready> ' fpath=({}/functions $fpath); autoload -U compinit && compinit -u -D; clear\n",
+        directory.path().display()
+    ));
+    terminal.wait_until("a prompt alone", |text| text.trim() == "ready>");
+    for (begun, whole) in [
+        ("netmon-cli summ", "netmon-cli summary "),
+        ("netmon-cli summary --proc", "netmon-cli summary --process="),
+        ("netmon-cli summary --output js", "netmon-cli summary --output json"),
+        ("netmon-cli completions z", "netmon-cli completions zsh "),
+    ] {
+        terminal.press(begun);
+        terminal.press("\t");
+        // What is typed next shows where a word is whole.
+        terminal.press("END");
+        terminal.wait_for(&format!("ready> {whole}END"));
+        terminal.press("\u{15}");
+        terminal.wait_until("an empty line", |text| text.trim_end().ends_with("ready>"));
+    }
+}
+
 #[test]
 fn man_pages_are_well_formed() {
     let directory = tempfile::tempdir().unwrap();

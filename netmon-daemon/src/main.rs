@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser};
-use netmon_core::source::SourceChoice;
+use netmon_core::source::{SourceChoice, live::use_one_heap};
 use netmon_daemon::{
     Failure,
     config::{Address, Config, DEFAULT_FILE, LogFormat},
@@ -95,6 +95,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
+    use_one_heap();
     let options = Options::parse();
     match start(&options) {
         Ok(()) => ExitCode::SUCCESS,

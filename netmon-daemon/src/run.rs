@@ -2,6 +2,7 @@
 
 use std::{os::unix::net::UnixListener as StdUnixListener, sync::Arc, time::Duration};
 
+use netmon_core::source::live::give_back;
 use netmon_mcp::http::Token;
 use sd_notify::NotifyState;
 use tokio::{
@@ -151,7 +152,11 @@ async fn serve(
 /// Whether the source still tells something: a daemon that hangs is started anew by systemd.
 async fn answers(daemon: &Arc<Daemon>) -> bool {
     let source = daemon.source(crate::access::Access::All);
-    let asked = tokio::task::spawn_blocking(move || source.observed(Some(Duration::from_secs(1))).is_ok());
+    let asked = tokio::task::spawn_blocking(move || {
+        // What was answered since the last time took memory.
+        give_back();
+        source.observed(Some(Duration::from_secs(1))).is_ok()
+    });
     matches!(tokio::time::timeout(Duration::from_secs(5), asked).await, Ok(Ok(true)))
 }
 

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use netmon_bpf::census;
 use netmon_core::{ConnectionsRequest, Control, Monitor, source::SourceChoice};
 use netmon_testkit::{
     Netns, VethPair, may_lack,
@@ -36,15 +35,6 @@ fn remote(daemon: &Daemon) -> Monitor {
 
 fn vitals(daemon: &Daemon) -> Vitals {
     Vitals::of(daemon.process.id()).unwrap()
-}
-
-fn in_kernel() -> BpfObjects {
-    let census = census::take();
-    BpfObjects {
-        programs: census.programs.into_iter().collect(),
-        maps: census.maps.into_iter().collect(),
-        links: census.links.into_iter().collect(),
-    }
 }
 
 /// A port that is free, as nothing else is in a new namespace.
@@ -104,8 +94,8 @@ fn killed_at_any_moment_under_load_it_leaves_nothing_and_the_next_one_starts() {
         // The kernel frees them a moment later.
         wait_for(
             "the end of all BPF objects",
-            || held.among(&in_kernel()).count() == 0,
-            || format!("{:?}", held.among(&in_kernel())),
+            || held.among(&BpfObjects::in_kernel()).count() == 0,
+            || format!("{:?}", held.among(&BpfObjects::in_kernel())),
         );
         let mut rest = Vec::new();
         for mut stream in streams {
@@ -114,6 +104,40 @@ fn killed_at_any_moment_under_load_it_leaves_nothing_and_the_next_one_starts() {
     }
     let told = storm.wait();
     assert_eq!(workload::only(&told, Event::Done, "client").failures, 0);
+}
+
+#[tag(root)]
+#[test]
+fn what_large_answers_took_is_given_back_whichever_threads_computed_them() {
+    /// Beyond what it had when it had told of everything once.
+    const MOST_KIB: u64 = 12 << 10;
+    let netns = Netns::create();
+    let daemon = live(&netns, "observe.memory_mib = 8");
+    let port = free_port(&netns);
+    let storm = |connections: u32| {
+        let command = format!("storm --seconds 20 --connections {connections} 127.0.0.1:{port}");
+        workload::start(&netns, &command).wait();
+    };
+    storm(15_000);
+    daemon.get("/v1/connections?limit=1");
+    let before = vitals(&daemon).resident_kib;
+    for _ in 0..4 {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let answer = daemon.get("/v1/connections?limit=15000");
+                    assert!(answer.body.len() > 5_000_000, "{} is not much", answer.body.len());
+                });
+            }
+            // What is remembered is taken over by those who answer.
+            storm(4_000);
+        });
+    }
+    wait_for(
+        "memory to be given back",
+        || vitals(&daemon).resident_kib <= before + MOST_KIB,
+        || format!("{before} KiB before, {} after", vitals(&daemon).resident_kib),
+    );
 }
 
 #[tag(root)]

@@ -34,7 +34,7 @@ pub mod workload;
 pub use child::{Child, Privileges};
 pub use counters::{Counters, TcpSegments};
 pub use link::{LinkOptions, Side, VethPair};
-pub use netns::{Blackhole, Netns};
+pub use netns::{Blackhole, Netns, own_number};
 pub use traffic::Datagrams;
 pub use tun::Tun;
 

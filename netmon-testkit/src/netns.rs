@@ -2,10 +2,11 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
-    io::Write as _,
+    fs::{self, File},
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
+    os::unix::fs::MetadataExt as _,
     panic,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -27,6 +28,16 @@ pub struct Netns {
     name: String,
     file: File,
     _turn: Turn,
+}
+
+/// The number of the namespace that the calling thread is in.
+pub fn own_number() -> u32 {
+    number_of(fs::metadata("/proc/thread-self/ns/net"))
+}
+
+fn number_of(metadata: io::Result<fs::Metadata>) -> u32 {
+    let metadata = metadata.unwrap_or_else(|error| panic!("cannot read a namespace's number: {error}"));
+    u32::try_from(metadata.ino()).unwrap_or_else(|_| panic!("{} is no namespace's number", metadata.ino()))
 }
 
 impl Netns {
@@ -70,6 +81,11 @@ impl Netns {
     /// Its name, as `ip netns` knows it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The inode number by which the kernel and facts tell it from others.
+    pub fn number(&self) -> u32 {
+        number_of(self.file.metadata())
     }
 
     /// Runs a closure on a thread of its own in this namespace. A panic in it goes on in the caller.

@@ -1,7 +1,7 @@
 //! The load: who makes traffic and compares what is told of it, who asks, who opens streams and goes away.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -14,11 +14,12 @@ use std::{
 use netmon_core::{
     ConnectionsRequest, Control, DiagnoseRequest, DropsRequest, Error, ErrorKind, Filter, Monitor,
     PatternsRequest, RateRequest, SummaryRequest,
-    fact::{ConnectionDirection, ConnectionFact, Observed, Protocol},
+    fact::{ConnectionDirection, ConnectionFact, Protocol},
     request::SocketsRequest,
     source::remote::RemoteSource,
 };
 use netmon_testkit::{
+    Netns, may_lack, own_number,
     soak::{Ledger, until_complete},
     workload::{self, Event, Running},
 };
@@ -27,6 +28,10 @@ use netmon_testkit::{
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) ledgers: Vec<(&'static str, Ledger)>,
+    /// Windows of rates, the packets that the kernel counted in them, and how many more than that the hook did.
+    pub(crate) windows: u64,
+    pub(crate) packets: u64,
+    pub(crate) difference: i64,
     pub(crate) asked: u64,
     pub(crate) failures: Vec<String>,
     pub(crate) streams: u64,
@@ -34,7 +39,21 @@ pub(crate) struct Told {
     pub(crate) flaps: u64,
 }
 
+/// Everything that is compared. Where nothing of a kind was made, that fails too.
+const COMPARED: [&str; 5] = [STORMS, DATAGRAMS, BULK, DROPS, NAMESPACES];
+const STORMS: &str = "connections of storms";
+const DATAGRAMS: &str = "datagrams sent";
+const BULK: &str = "bytes in bulk";
+const DROPS: &str = "dropped packets";
+pub(crate) const NAMESPACES: &str = "connections of namespaces that are gone";
+
 impl Told {
+    /// Nothing yet, of everything that is compared.
+    pub(crate) fn expecting() -> Self {
+        let ledgers = COMPARED.map(|name| (name, Ledger::default()));
+        Self { ledgers: ledgers.into(), ..Self::default() }
+    }
+
     pub(crate) fn failed(what: String) -> Self {
         Self { failures: vec![what], ..Self::default() }
     }
@@ -43,12 +62,24 @@ impl Told {
         for (name, ledger) in &other.ledgers {
             self.ledger(name).add(ledger);
         }
+        self.windows += other.windows;
+        self.packets += other.packets;
+        self.difference += other.difference;
         self.asked += other.asked;
         self.failures.extend(other.failures);
         self.streams += other.streams;
         self.hangups += other.hangups;
         self.flaps += other.flaps;
         self
+    }
+
+    /// How many ends of TCP connections these were.
+    pub(crate) fn ends(&self) -> u64 {
+        let of =
+            |wanted: &str| self.ledgers.iter().find(|(name, _)| *name == wanted).map(|(_, ledger)| *ledger);
+        let (storms, namespaces, bulk) = (of(STORMS), of(NAMESPACES), of(BULK));
+        let made = |ledger: Option<Ledger>| ledger.unwrap_or_default().made;
+        made(storms) + made(namespaces) + 2 * bulk.unwrap_or_default().entries
     }
 
     fn ledger(&mut self, name: &'static str) -> &mut Ledger {
@@ -89,46 +120,44 @@ pub(crate) fn storm(start: impl FnOnce(&str) -> Running, port: u16, connections:
     client.connections + workload::only(&told, Event::Done, "acceptor").connections
 }
 
-/// What the daemon tells of a port in the time since then, and how much it says that it lacks.
+/// Connections that nothing else on the host can have made: those of a port in a network namespace, since it was chosen.
+#[derive(Debug, Clone)]
+pub(crate) struct Burst {
+    filter: String,
+    since: Instant,
+}
+
+impl Burst {
+    pub(crate) fn of(netns: u32, port: u16) -> Self {
+        Self { filter: format!("netns == {netns} and port == {port}"), since: Instant::now() }
+    }
+}
+
+/// What the daemon tells of a burst, and how much it says that it lacks.
 fn seen(
     told: &mut Told,
     monitor: &Monitor,
-    port: u16,
-    since: Instant,
+    burst: &Burst,
     mut count: impl FnMut(&ConnectionFact) -> u64,
 ) -> Option<(u64, u64)> {
-    let filter = Filter::parse(&format!("port == {port}")).ok()?;
+    let filter =
+        Filter::parse(&burst.filter).map_err(|error| told.failures.push(format!("filter: {error}"))).ok()?;
     let source = monitor.source();
     // Not less than what happened since: time passes until the daemon hears of it.
-    let since = since.elapsed() + Duration::from_secs(1);
+    let since = burst.since.elapsed() + Duration::from_secs(1);
     let span = told.answer("observed", source.observed(Some(since)))??;
     let mut sum = 0;
     let observed = source.connections(&span, &filter, &mut |sighting| sum += count(sighting.fact));
     let observed = told.answer("connections", observed)?;
-    Some((sum, observed.lost_events + observed.forgotten + passed_over(&observed)))
+    // Those too at which the kernel left the program out where it ran already.
+    Some((sum, observed.lost_events + observed.forgotten + may_lack(&observed.warnings, 0)))
 }
 
-/// How many connections may be missing because the kernel left the program out where it ran already.
-fn passed_over(observed: &Observed) -> u64 {
-    let said = observed.warnings.iter().find_map(|warning| warning.strip_prefix("the kernel passed over "));
-    said.and_then(|said| said.split(' ').next()?.replace(',', "").parse().ok()).unwrap_or(0)
-}
-
-/// Compares the ends of connections of a port with how many were made.
-pub(crate) fn compare(
-    told: &mut Told,
-    monitor: &Monitor,
-    name: &'static str,
-    port: u16,
-    since: Instant,
-    made: u64,
-) {
+/// Compares the ends of connections of a burst with how many were made.
+pub(crate) fn compare(told: &mut Told, monitor: &Monitor, name: &'static str, burst: &Burst, made: u64) {
+    let ended = |fact: &ConnectionFact| u64::from(fact.protocol == Protocol::Tcp && fact.is_over());
     let found = until_complete(
-        || {
-            seen(told, monitor, port, since, |fact| {
-                u64::from(fact.protocol == Protocol::Tcp && fact.is_over())
-            })
-        },
+        || seen(told, monitor, burst, ended),
         |found| found.is_none_or(|(seen, lost)| seen + lost >= made),
     );
     if let Some((seen, lost)) = found {
@@ -139,8 +168,9 @@ pub(crate) fn compare(
 /// All that runs beside the main thread.
 pub(crate) struct Load {
     socket: PathBuf,
-    /// Where the daemon is.
+    /// Where the daemon is, by name and number.
     netns: String,
+    netns_number: u32,
     stop: AtomicBool,
 }
 
@@ -158,8 +188,9 @@ const WORK: [(&str, Work, Duration); 7] = [
 ];
 
 impl Load {
-    pub(crate) fn new(socket: PathBuf, netns: &str) -> Self {
-        Self { socket, netns: netns.to_owned(), stop: AtomicBool::new(false) }
+    pub(crate) fn new(socket: PathBuf, netns: &Netns) -> Self {
+        let (name, netns_number) = (netns.name().to_owned(), netns.number());
+        Self { socket, netns: name, netns_number, stop: AtomicBool::new(false) }
     }
 
     pub(crate) fn stop(&self) {
@@ -201,14 +232,16 @@ impl Load {
 }
 
 fn storms(load: &Load, monitor: &Monitor, told: &mut Told) {
-    let (port, since) = (next_port(), Instant::now());
+    let port = next_port();
+    let burst = Burst::of(load.netns_number, port);
     let made = storm(|command| load.workload(command), port, 1500);
-    compare(told, monitor, "connections of storms", port, since, made);
+    compare(told, monitor, STORMS, &burst, made);
 }
 
 /// One socket that floods another, one that sends to hundreds, and what is told of the first.
 fn datagrams(load: &Load, monitor: &Monitor, told: &mut Told) {
-    let (port, since) = (next_port(), Instant::now());
+    let port = next_port();
+    let burst = Burst::of(load.netns_number, port);
     let flood = load.workload(&format!("flood --seconds 20 --datagrams 5000 127.0.0.1:{port}")).wait();
     let made = workload::only(&flood, Event::Done, "sender").datagrams_sent;
     let sent = |fact: &ConnectionFact| {
@@ -216,11 +249,11 @@ fn datagrams(load: &Load, monitor: &Monitor, told: &mut Told) {
         fact.traffic.filter(|_| is_sender).map_or(0, |traffic| traffic.packets_sent)
     };
     let found = until_complete(
-        || seen(told, monitor, port, since, sent),
+        || seen(told, monitor, &burst, sent),
         |found| found.is_none_or(|(seen, lost)| seen + lost >= made),
     );
     if let Some((seen, lost)) = found {
-        told.ledger("datagrams sent").enter(made, seen, lost);
+        told.ledger(DATAGRAMS).enter(made, seen, lost);
     }
     let peers: String = (0..200).map(|host| format!(" 127.1.{}.{}:9", host / 100, host % 100 + 1)).collect();
     load.workload(&format!("udp-send --datagrams 2{peers}")).wait();
@@ -229,30 +262,40 @@ fn datagrams(load: &Load, monitor: &Monitor, told: &mut Told) {
 /// A transfer, compared to the byte.
 fn bulk(_: &Load, monitor: &Monitor, told: &mut Told) {
     const BYTES: usize = 16 << 20;
-    let since = Instant::now();
-    let Ok(listener) = TcpListener::bind("127.0.0.1:0") else { return };
-    let Ok(address) = listener.local_addr() else { return };
-    let reader = thread::spawn(move || {
-        let Ok((mut stream, _)) = listener.accept() else { return };
-        let mut buffer = vec![0; 256 << 10];
-        while stream.read(&mut buffer).is_ok_and(|read| read > 0) {}
-    });
-    let Ok(mut stream) = TcpStream::connect(address) else { return };
-    let _ = stream.write_all(&vec![0; BYTES]);
-    drop(stream);
-    let _ = reader.join();
+    let transfer = match transfer(BYTES) {
+        Ok(transfer) => transfer,
+        Err(error) => return told.failures.push(format!("bulk: {error}")),
+    };
     let made = BYTES as u64;
     let sent = |fact: &ConnectionFact| {
         let is_client = fact.direction == ConnectionDirection::Outbound && fact.is_over();
         fact.traffic.filter(|_| is_client).map_or(0, |traffic| traffic.payload_bytes_sent)
     };
     let found = until_complete(
-        || seen(told, monitor, address.port(), since, sent),
+        || seen(told, monitor, &transfer, sent),
         |found| found.is_none_or(|(seen, lost)| seen >= made || lost > 0),
     );
     if let Some((seen, lost)) = found {
         // Where a record was lost it may have been this one.
-        told.ledger("bytes in bulk").enter(made, seen, if lost > 0 { made } else { 0 });
+        told.ledger(BULK).enter(made, seen, if lost > 0 { made } else { 0 });
+    }
+}
+
+/// Sends so many bytes over a connection of its own, until the other side has read them all.
+fn transfer(bytes: usize) -> io::Result<Burst> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let mut burst = Burst::of(own_number(), address.port());
+    let reader =
+        thread::spawn(move || -> io::Result<u64> { io::copy(&mut listener.accept()?.0, &mut io::sink()) });
+    let mut stream = TcpStream::connect(address)?;
+    // The kernel may give the listener's port to somebody else at once, but not both.
+    burst.filter += &format!(" and port == {}", stream.local_addr()?.port());
+    stream.write_all(&vec![0; bytes])?;
+    drop(stream);
+    match reader.join() {
+        Ok(read) => read.map(|_| burst),
+        Err(_) => Err(io::Error::other("the reader panicked")),
     }
 }
 
@@ -260,16 +303,21 @@ fn bulk(_: &Load, monitor: &Monitor, told: &mut Told) {
 fn drops(_: &Load, monitor: &Monitor, told: &mut Told) {
     const COUNT: u64 = 300;
     let (port, since) = (next_port(), Instant::now());
-    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return };
-    for _ in 0..COUNT {
-        let _ = socket.send_to(b"nobody", (Ipv4Addr::LOCALHOST, port));
-    }
+    let sent = UdpSocket::bind("127.0.0.1:0").map(|socket| {
+        let send = |_: &u64| socket.send_to(b"nobody", (Ipv4Addr::LOCALHOST, port)).is_ok();
+        (0..COUNT).filter(send).count()
+    });
+    let made = match sent {
+        Ok(made) => made as u64,
+        Err(error) => return told.failures.push(format!("drops: {error}")),
+    };
     let mut request = DropsRequest::default();
     request.filter.port = Some(port);
+    request.filter.filter = Some(format!("netns == {}", own_number()));
     request.since = Some(since.elapsed() + Duration::from_secs(1));
     if let Some(answer) = told.answer("drops", monitor.drops(&request, &Control::default())) {
         let lost = answer.header.coverage.lost_events;
-        told.ledger("dropped packets").enter(COUNT, answer.total, lost);
+        told.ledger(DROPS).enter(made, answer.total, lost);
     }
 }
 
@@ -293,10 +341,9 @@ fn rates(load: &Load, monitor: &Monitor, told: &mut Told) {
         told.asked += 1;
         for rate in answer.rates.iter().filter(|rate| rate.interface == "lo" && rate.changes.is_empty()) {
             let Some(hook) = &rate.hook else { continue };
-            // The two are read one after the other, under load.
-            let difference = hook.packets_difference.unsigned_abs();
-            let near = difference <= 50 + rate.packets / 20;
-            told.ledger("windows whose hook counted what the kernel did").enter(1, u64::from(near), 0);
+            told.windows += 1;
+            told.packets += rate.packets;
+            told.difference += hook.packets_difference;
         }
     }
 }
@@ -337,7 +384,7 @@ fn get(load: &Load, told: &mut Told, target: &str) {
         stream.read_to_end(&mut answer)
     });
     if asked.is_err() || !answer.starts_with(b"HTTP/1.1 200") {
-        let head = String::from_utf8_lossy(&answer[..answer.len().min(100)]).into_owned();
+        let head = String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned();
         told.failures.push(format!("{target}: {asked:?} {head:?}"));
     }
 }
@@ -365,7 +412,14 @@ fn streams(load: &Load, _: &Monitor, told: &mut Told) {
         // Long enough to be cut off.
         thread::sleep(Duration::from_secs(4));
     } else {
+        let mut head = [0; 8192];
         let _ = stream.set_read_timeout(Some(Duration::from_millis(300)));
-        let _ = stream.read(&mut [0; 8192]);
+        // What takes longer is given up.
+        let read = stream.read(&mut head).unwrap_or(0);
+        told.asked += u64::from(read > 0);
+        if read > 0 && !head.starts_with(b"HTTP/1.1 200") {
+            let head = String::from_utf8_lossy(&head[..read.min(500)]);
+            told.failures.push(format!("{target}: {head:?}"));
+        }
     }
 }

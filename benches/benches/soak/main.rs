@@ -22,14 +22,14 @@ use std::{
 
 use clap::Parser;
 use common::BenchResult;
-use load::{Load, Told};
-use netmon_bpf::census;
+use load::{Burst, Load, Told};
 use netmon_core::{
-    ConnectionsRequest, Control, DropsRequest, Monitor, SummaryRequest, request::SocketsRequest,
+    ConnectionsRequest, Control, DropsRequest, Monitor, SummaryRequest, fact::Protocol,
+    request::SocketsRequest,
 };
 use netmon_testkit::{
     LinkOptions, Netns, VethPair,
-    soak::{BpfObjects, Check, Course, Verdict, Vitals},
+    soak::{BpfObjects, Check, Course, Ledger, Verdict, Vitals, at_rest, until_complete},
     workload,
 };
 use netmond::Netmond;
@@ -53,6 +53,8 @@ struct Options {
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Threads that wait for work end after ten seconds without.
 const SETTLE: Duration = Duration::from_secs(15);
+/// Over how many seconds it is looked at while nobody asks. Its own watchdog wakes a thread every ten.
+const REST_SECONDS: u64 = 12;
 const NAMESPACE_EVERY: Duration = Duration::from_secs(4);
 const SIGHUP_EVERY: Duration = Duration::from_secs(15);
 const FLAP_EVERY: Duration = Duration::from_secs(30);
@@ -80,9 +82,10 @@ fn soak(options: &Options) -> BenchResult<Verdict> {
     let pid = netmond.id();
     // What every kind of question takes for good, it takes before anything is compared.
     warm_up(&netmond)?;
-    let before = Vitals::of(pid)?;
+    let before = at_rest(pid, REST_SECONDS)?;
 
-    let load = Load::new(netmond.socket().to_owned(), link.near.netns.name());
+    let ends_before = ends(&netmond)?;
+    let load = Load::new(netmond.socket().to_owned(), &link.near.netns);
     let start = Instant::now();
     let (told, course) = thread::scope(|scope| {
         let running = load.start(scope);
@@ -91,22 +94,28 @@ fn soak(options: &Options) -> BenchResult<Verdict> {
         let told = running.into_iter().map(|(name, thread)| {
             thread.join().unwrap_or_else(|_| Told::failed(format!("{name} panicked; stderr says how")))
         });
-        (told.fold(Told::default(), Told::and), course)
+        (told.fold(Told::expecting(), Told::and), course)
     });
     let (course, by_netns) = course?;
     let told = told.and(by_netns);
 
     thread::sleep(SETTLE);
-    let after = Vitals::of(pid)?;
+    let after = at_rest(pid, REST_SECONDS)?;
     let warm = (time / 5).min(Duration::from_secs(600));
     let mut checks = vec![
+        Check::alone(told.ends(), ends(&netmond)?.saturating_sub(ends_before)),
         Check::memory(&course, warm),
         Check::steady("descriptors", &course, warm, |vitals| vitals.descriptors as u64),
         Check::steady("threads", &course, warm, |vitals| vitals.threads as u64),
         Check::steady("BPF objects", &course, warm, |vitals| vitals.objects.count() as u64),
     ];
     checks.extend(Check::restored(&before, &after));
-    checks.extend(told.ledgers.iter().map(|(name, ledger)| Check::accounted(name, ledger)));
+    checks.extend(told.ledgers.iter().map(|(name, ledger)| {
+        let are_ends = name.starts_with("connections");
+        Check::accounted(name, ledger, if are_ends { Ledger::ONE_END } else { 0 })
+    }));
+    let agree = "the hook counts what the kernel counts";
+    checks.push(Check::agree(agree, told.windows, told.packets, told.difference));
     checks.push(Check::answered(told.asked, &told.failures));
     checks.push(Check::new(
         "streams are opened, killed and cut off, settings read again, interfaces made to flap",
@@ -121,18 +130,18 @@ fn soak(options: &Options) -> BenchResult<Verdict> {
         format!("{status} after {:.1} s", took.as_secs_f64()),
         status.success() && !netmond.socket().exists(),
     ));
-    checks.push(Check::gone(&held, &in_kernel()));
+    // The kernel frees them a moment later.
+    let left = until_complete(BpfObjects::in_kernel, |all| held.among(all).count() == 0);
+    checks.push(Check::gone(&held, &left));
     checks.push(Check::quiet(&netmond.log()));
     Ok(Verdict(checks))
 }
 
-fn in_kernel() -> BpfObjects {
-    let census = census::take();
-    BpfObjects {
-        programs: census.programs.into_iter().collect(),
-        maps: census.maps.into_iter().collect(),
-        links: census.links.into_iter().collect(),
-    }
+/// How many ends of TCP connections were told, whoever made them.
+fn ends(netmond: &Netmond) -> BenchResult<u64> {
+    let totals = netmond.monitor()?.source().totals()?;
+    let tcp = totals.ended.iter().filter(|kind| kind.protocol == Protocol::Tcp);
+    Ok(tcp.map(|kind| kind.connections).sum())
 }
 
 /// Asks each question once, and waits until the threads that answered are gone.
@@ -192,11 +201,11 @@ fn disturb(
 /// A namespace with a hundred connections, gone before anybody asks.
 fn short_namespace(monitor: &Monitor) -> Told {
     let port = load::next_port();
-    let since = Instant::now();
     let netns = Netns::create();
+    let burst = Burst::of(netns.number(), port);
     let made = load::storm(|command| workload::start(&netns, command), port, 100);
     drop(netns);
     let mut told = Told::default();
-    load::compare(&mut told, monitor, "connections of namespaces that are gone", port, since, made);
+    load::compare(&mut told, monitor, load::NAMESPACES, &burst, made);
     told
 }

@@ -914,7 +914,7 @@ impl Shared {
 }
 
 /// What an allocation takes beside its content: the allocator's header and rounding; of an `Arc`, its two counts.
-const ALLOCATION: usize = 16;
+pub(super) const ALLOCATION: usize = 16;
 
 fn each_shared(fact: &ConnectionFact, mut each: impl FnMut(usize, &dyn Fn() -> usize)) {
     for process in [&fact.process, &fact.last_user].into_iter().flatten() {
@@ -926,7 +926,8 @@ fn each_shared(fact: &ConnectionFact, mut each: impl FnMut(usize, &dyn Fn() -> u
     }
 }
 
-fn process_bytes(process: &Process) -> usize {
+/// The memory of a process that facts share.
+pub(super) fn process_bytes(process: &Process) -> usize {
     let Process { comm, exe, cmdline, cgroup, container, unit, .. } = process;
     let texts =
         [Some(comm), exe.as_ref(), cmdline.as_ref(), cgroup.as_ref(), container.as_ref(), unit.as_ref()];

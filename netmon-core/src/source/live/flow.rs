@@ -17,7 +17,8 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{
     obstacle::{self, Why},
-    process::{Cgroup, CgroupNames, ProcessTable},
+    process::{Cgroup, CgroupNames, MEMORY_SHARE, ProcessTable},
+    remembered::Remembered,
     sock_diag,
     watching::Orphans,
 };
@@ -30,7 +31,7 @@ use crate::{
         ConnectionState, Hook, HookStatus, Observed, Process, Protocol, SocketFact, SocketSnapshot, TcpFact,
         TcpState, Thread, Traffic,
     },
-    source::recorder::nanoseconds,
+    source::recorder::{nanoseconds, process_bytes},
     view::units,
 };
 
@@ -143,9 +144,10 @@ pub(super) struct Following {
     lists_held: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
-    processes: FxHashMap<ProcessKey, Arc<Process>>,
+    /// One that the kernel told of and that has ended since is known from here alone.
+    processes: Remembered<ProcessKey, Arc<Process>>,
     table: ProcessTable,
     cgroups: CgroupNames,
     /// Ports that somebody listens on, by network namespace: tells which connections, older than the programs, came in.
@@ -176,11 +178,13 @@ impl ProcessKey {
 }
 
 impl Following {
-    /// Attaches the programs, or only the iterators.
+    /// Attaches the programs, or only the iterators. What is remembered of processes is in proportion to what the recorder
+    /// may take.
     pub(super) fn attach(
         only_iterators: bool,
         system_calls: bool,
         datagram_idle: Duration,
+        recorder_limit: usize,
     ) -> netmon_bpf::Result<Self> {
         let mut options = FlowOptions::default();
         if system_calls {
@@ -191,7 +195,7 @@ impl Following {
             options.hooks = vec![flow::Hook::SocketIterator, flow::Hook::TcpIterator];
         }
         let monitor = FlowMonitor::attach(&options)?;
-        let known = Known { own_netns: sock_diag::network_namespace(), ..Known::default() };
+        let known = Known::within(recorder_limit, sock_diag::network_namespace());
         Ok(Self { monitor, datagram_idle, known: Mutex::new(known), lists_held: AtomicBool::new(false) })
     }
 
@@ -278,7 +282,7 @@ impl Following {
     pub(super) fn ended_flows(&self, now: BootTime) -> Result<Vec<ConnectionFact>> {
         let flows = self.monitor.flows().map_err(kernel_error)?;
         if flows.is_empty() {
-            self.known().closed_sockets.clear();
+            self.known().forget_closed_sockets();
             return Ok(Vec::new());
         }
         let idle_ns = nanoseconds(self.datagram_idle);
@@ -312,12 +316,7 @@ impl Following {
                 ended.push(fact);
             }
         }
-        let Known { closed_sockets, datagram_sockets, .. } = &mut *known;
-        closed_sockets.retain(|cookie, _| {
-            // All its flows are taken out.
-            datagram_sockets.remove(cookie);
-            false
-        });
+        known.forget_closed_sockets();
         Ok(ended)
     }
 
@@ -356,6 +355,7 @@ impl Following {
         // Some more than the last time, so that nothing is moved to a larger place again and again.
         let expected = known.listed + known.listed / 16;
         sockets.reserve(expected);
+        known.processes.tidy();
 
         let mut listing = Listing {
             known: &mut *known,
@@ -488,6 +488,31 @@ fn is_in_use(record: &ConnectionRecord) -> bool {
 }
 
 impl Known {
+    fn within(recorder_limit: usize, own_netns: u32) -> Self {
+        // Enough for those who end while their last connections are still being closed, however little is remembered.
+        const LEAST: usize = 512 << 10;
+        let share = (recorder_limit / MEMORY_SHARE).max(LEAST);
+        Self {
+            processes: Remembered::within(2 * share, |process| Arc::strong_count(process) > 1),
+            table: ProcessTable::within(share),
+            cgroups: CgroupNames::within(share),
+            listeners: FxHashSet::default(),
+            datagram_sockets: FxHashMap::default(),
+            closed_sockets: FxHashMap::default(),
+            listed: 0,
+            lost: 0,
+            gaps: Gaps::default(),
+            own_netns,
+        }
+    }
+
+    /// When all their flows are taken out of the kernel's table, nobody asks for them any more.
+    fn forget_closed_sockets(&mut self) {
+        for (cookie, _) in self.closed_sockets.drain() {
+            self.datagram_sockets.remove(&cookie);
+        }
+    }
+
     /// Remembers what a process record tells.
     fn introduce(&mut self, record: &flow::ProcessRecord) {
         let mut process = from_identity(&record.process);
@@ -508,15 +533,8 @@ impl Known {
     }
 
     fn remember(&mut self, key: ProcessKey, process: Arc<Process>) {
-        const REMEMBERED: usize = 65_536;
-        if self.processes.len() >= REMEMBERED {
-            // Those that a fact names stay.
-            self.processes.retain(|_, process| Arc::strong_count(process) > 1);
-            if self.processes.len() >= REMEMBERED {
-                self.processes.clear();
-            }
-        }
-        self.processes.insert(key, process);
+        let bytes = process_bytes(&process);
+        self.processes.insert(key, process, bytes);
     }
 
     /// Who that is; one allocation for all its connections.
@@ -791,9 +809,11 @@ impl Known {
 pub(crate) fn facts_of_records(bytes: &[u8]) -> Vec<ConnectionFact> {
     use netmon_bpf::drops::{DropCount, DropKey};
 
+    use crate::source::Recorder;
+
     /// Of a network namespace that is nobody's, so that no route is looked up in this one.
     const NOWHERE: u32 = u32::MAX;
-    let mut known = Known { own_netns: NOWHERE, ..Known::default() };
+    let mut known = Known::within(Recorder::SMALLEST_MEMORY_LIMIT, NOWHERE);
     let (mut facts, mut held, mut orphans) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest = bytes;
     while let Some((kind, record)) = rest.split_first() {
@@ -1008,6 +1028,7 @@ pub(super) fn probe() -> Vec<HookStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Recorder;
 
     /// The end of a connection of a client, seen too late to tell of its state.
     fn unseen_end() -> ConnectionRecord {
@@ -1028,7 +1049,7 @@ mod tests {
 
     #[test]
     fn of_an_end_that_nobody_saw_nothing_is_told_but_that_it_came() {
-        let mut known = Known::default();
+        let mut known = Known::within(Recorder::SMALLEST_MEMORY_LIMIT, 0);
         let mut established = unseen_end();
         established.established_ns = 1_500;
         let closed = known.ended_unseen(&established);
@@ -1039,5 +1060,67 @@ mod tests {
         assert_eq!(failed.state, ConnectionState::Failed);
         assert_eq!(failed.error, Some(ConnectionError::inferred(None)));
         assert_eq!((failed.traffic, failed.tcp), (None, None));
+    }
+
+    /// What the kernel tells of the process with this number when it begins to use the network.
+    fn introduction(pid: u32) -> flow::ProcessRecord {
+        const KIND: u32 = 1;
+        let exe = format!("program-{pid}\0");
+        let mut bytes = vec![0; size_of::<flow::ProcessRecord>()];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, &KIND.to_ne_bytes());
+        put(8, &(1_000_000_000 + u64::from(pid)).to_ne_bytes());
+        put(24, &pid.to_ne_bytes());
+        put(40, b"program");
+        put(72, &u32::try_from(exe.len()).unwrap().to_ne_bytes());
+        put(88, exe.as_bytes());
+        match Record::parse(&bytes) {
+            Some(Record::Process(record)) => *record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_processes_is_in_proportion_to_the_recorder() {
+        // More than ever live at a time, so that /proc tells nothing of them.
+        const FIRST: u32 = 1 << 30;
+        let exe = |process: Option<Arc<Process>>| process.unwrap().exe.clone();
+        for limit in [Recorder::SMALLEST_MEMORY_LIMIT, 64 << 20] {
+            let mut known = Known::within(limit, 0);
+            let first = introduction(FIRST);
+            known.introduce(&first);
+            // A fact, as far as this is concerned.
+            let named = known.process(&first.process).unwrap();
+            for number in 1..100_000 {
+                let record = introduction(FIRST + number);
+                known.introduce(&record);
+                if number % 1000 == 0 {
+                    let memory = known.processes.memory();
+                    assert!(memory <= (limit / 8).max(1 << 20) + 2000, "{memory} of {limit}");
+                    // Its connection ended when others had been started since.
+                    let recent = introduction(FIRST + number - 500);
+                    let expected = format!("/program-{}", FIRST + number - 500);
+                    assert_eq!(exe(known.process(&recent.process)), Some(expected.as_str().into()));
+                    assert!(Arc::ptr_eq(&known.process(&first.process).unwrap(), &named));
+                }
+            }
+            assert_eq!(exe(known.process(&introduction(FIRST + 1).process)), None, "it is long gone");
+        }
+    }
+
+    #[test]
+    fn a_closed_socket_whose_flows_are_gone_is_forgotten() {
+        let mut known = Known::within(Recorder::SMALLEST_MEMORY_LIMIT, 0);
+        let local = SocketAddr::from(([127, 0, 0, 1], 9));
+        for cookie in 1..=3 {
+            let fact = ConnectionFact::new(cookie, Protocol::Udp, ConnectionState::Closed, local);
+            known.datagram_sockets.insert(cookie, fact);
+        }
+        known.closed_sockets.extend(BootTime::from_ns(1).map(|closed| (2, closed)));
+        known.forget_closed_sockets();
+        assert!(known.closed_sockets.is_empty());
+        let mut left: Vec<u64> = known.datagram_sockets.keys().copied().collect();
+        left.sort_unstable();
+        assert_eq!(left, [1, 3]);
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod offspring;
 )]
 mod process;
 mod protocol;
+mod remembered;
 #[cfg_attr(not(feature = "bpf"), allow(dead_code, reason = "the iterators leave a part of the list to it"))]
 mod sock_diag;
 mod watching;
@@ -27,6 +28,8 @@ use std::{io, time::Duration};
 #[cfg(all(feature = "bpf", any(test, feature = "fuzz")))]
 pub(crate) use flow::facts_of_records;
 use jiff::Timestamp;
+#[cfg(feature = "bpf")]
+pub use netmon_bpf::allocator::{give_back, use_one_heap};
 use rustix::time::{ClockId, clock_gettime};
 pub use sock_diag::user_of_connection;
 

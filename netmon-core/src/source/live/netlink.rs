@@ -89,7 +89,8 @@ fn read_datagram(datagram: &[u8], is_list: bool, mut read: impl FnMut(&[u8])) ->
             NetlinkPayload::Done(_) => return Ok(true),
             NetlinkPayload::Error(error) => {
                 return match error.code {
-                    Some(_) => Err(error.to_io()),
+                    // Not its own `to_io`, which negates the smallest number too.
+                    Some(code) => Err(io::Error::from_raw_os_error(code.get().saturating_neg())),
                     None => Ok(true),
                 };
             }

@@ -23,10 +23,15 @@ use rustix::{
     io::Errno,
 };
 
+use super::remembered::Remembered;
 use crate::{
     clean::CleanText,
     fact::{BootTime, Process},
+    source::recorder::{ALLOCATION, Recorder, process_bytes},
 };
+
+/// What is remembered of processes, and of control groups, takes one part in so many of the recorder's memory each.
+pub(super) const MEMORY_SHARE: usize = 16;
 
 /// `/proc/PID/stat` counts in `USER_HZ`, which is 100 on every architecture that Rust runs Linux on.
 const TICK_NS: u64 = 10_000_000;
@@ -37,22 +42,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The processes of this pid namespace, read at need and remembered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ProcessTable {
-    known: Mutex<HashMap<u32, Known>>,
+    known: Mutex<Remembered<u32, Known>>,
 }
 
 #[derive(Debug)]
 struct Known {
     life: Life,
     process: Arc<Process>,
-    /// Since the last sweep.
-    used: bool,
+}
+
+impl Default for ProcessTable {
+    fn default() -> Self {
+        Self::within(Recorder::DEFAULT_MEMORY_LIMIT / MEMORY_SHARE)
+    }
 }
 
 impl ProcessTable {
-    /// So many are remembered before those that were not asked for lately are forgotten.
-    const REMEMBERED: usize = 16_384;
+    /// One that takes so much memory at most.
+    pub(super) fn within(memory_limit: usize) -> Self {
+        Self { known: Mutex::new(Remembered::within(memory_limit, |_| false)) }
+    }
 
     /// The living process of this number. Costs one read of `/proc/PID/stat` where it is known already, and five more
     /// files where it is not.
@@ -63,10 +74,9 @@ impl ProcessTable {
         const TRIES: usize = 3;
         let (mut life, mut parent) = Life::read(pid)?;
         for _ in 0..TRIES {
-            if let Some(known) = lock(&self.known).get_mut(&pid)
+            if let Some(known) = lock(&self.known).get(&pid)
                 && known.life == life
             {
-                known.used = true;
                 return Some(Arc::clone(&known.process));
             }
             let process = read_process(pid, &life, parent);
@@ -77,7 +87,7 @@ impl ProcessTable {
                 if process.cmdline.is_none() {
                     return Some(process);
                 }
-                self.remember(pid, Known { life, process: Arc::clone(&process), used: true });
+                self.remember(pid, Known { life, process: Arc::clone(&process) });
                 return Some(process);
             }
             (life, parent) = (after, parent_after);
@@ -97,10 +107,12 @@ impl ProcessTable {
             return Some(found);
         }
         let exact = Arc::new(Process { started: Some(started), ..(*found).clone() });
-        if let Some(known) = lock(&self.known).get_mut(&pid)
-            && Arc::ptr_eq(&known.process, &found)
-        {
-            known.process = Arc::clone(&exact);
+        let life = lock(&self.known)
+            .get(&pid)
+            .filter(|known| Arc::ptr_eq(&known.process, &found))
+            .map(|known| known.life.clone());
+        if let Some(life) = life {
+            self.remember(pid, Known { life, process: Arc::clone(&exact) });
         }
         Some(exact)
     }
@@ -134,17 +146,14 @@ impl ProcessTable {
     }
 
     fn remembered(&self, pid: u32, started: BootTime) -> Option<Arc<Process>> {
-        let known = lock(&self.known);
+        let mut known = lock(&self.known);
         let process = &known.get(&pid)?.process;
         started_then(process, started).then(|| Arc::clone(process))
     }
 
     fn remember(&self, pid: u32, new: Known) {
-        let mut known = lock(&self.known);
-        if known.len() >= Self::REMEMBERED {
-            known.retain(|_, known| std::mem::take(&mut known.used));
-        }
-        known.insert(pid, new);
+        let bytes = process_bytes(&new.process) + new.life.comm.as_str().len();
+        lock(&self.known).insert(pid, new, bytes);
     }
 
     /// Who holds which socket, of every process whose files this user may see. Costs about three microseconds for every
@@ -426,6 +435,12 @@ impl Cgroup {
         groups.into_iter().next().map(|(_, group)| group)
     }
 
+    fn bytes(&self) -> usize {
+        let texts = [Some(&self.path), self.container.as_ref(), self.unit.as_ref()];
+        let text_bytes = |text: &CleanText| ALLOCATION + text.as_str().len();
+        2 * ALLOCATION + size_of::<Self>() + texts.into_iter().flatten().map(text_bytes).sum::<usize>()
+    }
+
     /// Says of a process that it is in this group.
     pub(crate) fn describe(&self, process: &mut Process) {
         process.cgroup = Some(self.path.clone());
@@ -436,9 +451,10 @@ impl Cgroup {
 
 /// The control groups of the unified hierarchy by their number, which BPF programs know: the inode number of their
 /// directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CgroupNames {
     names: Mutex<Names>,
+    memory_limit: usize,
 }
 
 #[derive(Debug, Default)]
@@ -447,11 +463,27 @@ struct Names {
     scanned: Option<Instant>,
 }
 
+impl Names {
+    fn memory(&self) -> usize {
+        self.by_id.values().map(|group| group.bytes()).sum()
+    }
+}
+
+impl Default for CgroupNames {
+    fn default() -> Self {
+        Self::within(Recorder::DEFAULT_MEMORY_LIMIT / MEMORY_SHARE)
+    }
+}
+
 impl CgroupNames {
     /// Many short-lived groups, each with an unknown number once, must not make a scan each.
     const SCAN_INTERVAL: Duration = Duration::from_millis(200);
-    /// Groups that are removed are remembered, as their last records come later; up to so many.
-    const REMEMBERED: usize = 65_536;
+
+    /// Names that take so much memory at most, beyond those of the groups that there are. Groups that are removed are
+    /// remembered, as their last records come later.
+    pub(crate) fn within(memory_limit: usize) -> Self {
+        Self { names: Mutex::default(), memory_limit }
+    }
 
     /// The group of this number. `None` where it came and went between two scans, and without a unified hierarchy.
     ///
@@ -467,7 +499,7 @@ impl CgroupNames {
         if names.scanned.is_some_and(|scanned| scanned.elapsed() < Self::SCAN_INTERVAL) {
             return None;
         }
-        if names.by_id.len() > Self::REMEMBERED {
+        if names.memory() > self.memory_limit {
             names.by_id.clear();
         }
         if let Some(mount) = fs::read("/proc/self/mountinfo").ok().and_then(|lines| CgroupMount::find(&lines))
@@ -513,7 +545,8 @@ impl CgroupMount {
     pub(super) fn place_of(&self, path: &str) -> Option<PathBuf> {
         let below = path.as_bytes().strip_prefix(self.root.strip_suffix(b"/").unwrap_or(&self.root))?;
         let below = std::ffi::OsStr::from_bytes(below.strip_prefix(b"/").unwrap_or(below));
-        let shown = !Path::new(below).components().any(|part| part == std::path::Component::ParentDir);
+        // Nothing but names: what goes up leaves the mount, and behind a second slash so does the rest.
+        let shown = Path::new(below).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         shown.then(|| self.directory.join(below))
     }
 
@@ -1011,17 +1044,37 @@ mod tests {
 
     #[test]
     fn a_full_table_forgets_what_nobody_asked_for() {
-        let table = ProcessTable::default();
+        const LIMIT: usize = 1 << 20;
+        let table = ProcessTable::within(LIMIT);
         let (life, _) = Life::read(std::process::id()).unwrap();
-        let known =
-            |pid| Known { life: life.clone(), process: Arc::new(Process::new(pid, "x")), used: pid % 2 == 0 };
-        let count = u32::try_from(ProcessTable::REMEMBERED).unwrap();
-        for pid in 0..=count {
-            table.remember(pid, known(pid));
+        let mut process = Process::new(1, "x");
+        process.cmdline = Some("y".repeat(200).into());
+        for pid in 0..100_000 {
+            let process = Arc::new(Process { pid, ..process.clone() });
+            table.remember(pid, Known { life: life.clone(), process });
+            assert!(lock(&table.known).get(&4).is_some() || pid < 4);
         }
-        let remembered = lock(&table.known);
-        assert_eq!(remembered.len(), ProcessTable::REMEMBERED / 2 + 1);
-        assert!(remembered.contains_key(&4) && !remembered.contains_key(&5));
+        assert!(lock(&table.known).get(&5).is_none());
+        let memory = lock(&table.known).memory();
+        assert!((LIMIT / 4..=LIMIT).contains(&memory), "{memory}");
+    }
+
+    #[test]
+    fn names_of_groups_that_are_gone_are_forgotten_when_they_are_too_many() {
+        let names = CgroupNames::within(100_000);
+        let group = |id| (id, Arc::new(Cgroup::new(format!("/kubepods.slice/pod-{id}.slice").as_bytes())));
+        // Numbers of inodes that no group has.
+        let gone = u64::MAX / 2;
+        for round in 0..20 {
+            lock(&names.names).by_id.extend((0..100).map(|index| group(gone + round * 100 + index)));
+            lock(&names.names).scanned = None;
+            names.find(u64::MAX);
+            let living = lock(&names.names).by_id.keys().filter(|id| **id < gone).count();
+            let memory = lock(&names.names).memory();
+            let most = 120_000 + living * 2000;
+            assert!(memory < most, "{memory} after {round}, with {living} that are there");
+        }
+        assert!(lock(&names.names).by_id.contains_key(&(gone + 1999)), "the last ones stay");
     }
 
     #[test]

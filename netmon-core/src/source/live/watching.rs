@@ -189,7 +189,11 @@ impl Watch {
 
     /// All sockets, by the iterators where they can be used, without recording anything.
     fn list_once(&self) -> Result<SocketSnapshot> {
-        Backend::open(true, false, self.idle()).list(Orphans::All)
+        Backend::open(true, false, self.idle(), self.recorder_limit()).list(Orphans::All)
+    }
+
+    fn recorder_limit(&self) -> usize {
+        self.memory_limit.unwrap_or(Recorder::DEFAULT_MEMORY_LIMIT)
     }
 
     fn idle(&self) -> Duration {
@@ -283,8 +287,13 @@ struct Looking {
 
 impl Backend {
     #[cfg(feature = "bpf")]
-    fn open(only_iterators: bool, system_calls: bool, datagram_idle: Duration) -> Self {
-        match Following::attach(only_iterators, system_calls, datagram_idle) {
+    fn open(
+        only_iterators: bool,
+        system_calls: bool,
+        datagram_idle: Duration,
+        recorder_limit: usize,
+    ) -> Self {
+        match Following::attach(only_iterators, system_calls, datagram_idle, recorder_limit) {
             Ok(following) if following.lists_sockets() || !only_iterators => {
                 Self::Following(Box::new(following))
             }
@@ -304,7 +313,7 @@ impl Backend {
     }
 
     #[cfg(not(feature = "bpf"))]
-    fn open(_only_iterators: bool, _system_calls: bool, _datagram_idle: Duration) -> Self {
+    fn open(_only_iterators: bool, _system_calls: bool, _idle: Duration, _recorder_limit: usize) -> Self {
         Self::Looking(Box::new(Looking::new(Looking::without_reason())))
     }
 
@@ -499,13 +508,13 @@ impl Watching {
 
     fn begin(watch: &Watch) -> Result<Arc<Self>> {
         let shared = Arc::new(Shared {
-            recorder: watch.memory_limit.map_or_else(Recorder::default, Recorder::new),
+            recorder: Recorder::new(watch.recorder_limit()),
             #[cfg(feature = "bpf")]
             gaps: Mutex::default(),
             #[cfg(feature = "bpf")]
             made_up: Mutex::new(MadeUp { at: Instant::now(), skipped: 0 }),
             protocols: Mutex::default(),
-            backend: Backend::open(false, watch.system_calls, watch.idle()),
+            backend: Backend::open(false, watch.system_calls, watch.idle(), watch.recorder_limit()),
             datagram_idle: watch.idle(),
             began: now(),
             pumping: Mutex::new(now()),
