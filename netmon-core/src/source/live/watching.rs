@@ -42,6 +42,7 @@ const EAGER: Duration = Duration::from_millis(50);
 /// Records are taken this often at most.
 const BREATH: Duration = Duration::from_millis(10);
 /// How often connections are looked for that ended unseen, where the kernel says of none that it passed over them.
+#[cfg(feature = "bpf")]
 const MAKE_UP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often flows are looked at for idleness.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
