@@ -441,8 +441,6 @@ struct Shared {
     recorder: Recorder,
     #[cfg(feature = "bpf")]
     gaps: Mutex<GapHistory>,
-    #[cfg(feature = "bpf")]
-    made_up: Mutex<MadeUp>,
     /// The counters of protocols, read with those of connections.
     protocols: Mutex<protocol::History>,
     backend: Backend,
@@ -512,8 +510,6 @@ impl Watching {
             recorder: Recorder::new(watch.recorder_limit()),
             #[cfg(feature = "bpf")]
             gaps: Mutex::default(),
-            #[cfg(feature = "bpf")]
-            made_up: Mutex::new(MadeUp { at: Instant::now(), skipped: 0 }),
             protocols: Mutex::default(),
             backend: Backend::open(false, watch.system_calls, watch.idle(), watch.recorder_limit()),
             datagram_idle: watch.idle(),
@@ -539,6 +535,8 @@ impl Shared {
         let mut swept = Instant::now();
         let mut sampled = Instant::now();
         let mut interval = SAMPLE_INTERVAL;
+        #[cfg(feature = "bpf")]
+        let mut made_up = MadeUp { at: Instant::now(), skipped: 0 };
         while self.stop.sleep_until(Instant::now() + BREATH) {
             let patience = if self.eager.load(Ordering::Relaxed) { EAGER } else { LAZY };
             match &self.backend {
@@ -569,6 +567,10 @@ impl Shared {
                     tracing::warn!("cannot read the counters of open connections: {error}");
                 }
                 interval = SAMPLE_INTERVAL.max(sampled.elapsed() * SAMPLE_SHARE);
+                #[cfg(feature = "bpf")]
+                if let Err(error) = self.make_up(&mut made_up) {
+                    tracing::warn!("cannot look for connections that ended unseen: {error}");
+                }
                 sampled = Instant::now();
             }
         }
@@ -644,28 +646,24 @@ impl Shared {
             .filter_map(|fact| Some((self.known_id(&fact), fact.traffic?)));
         self.recorder.sample(&at, open);
         self.read_protocols(&at);
-        #[cfg(feature = "bpf")]
-        self.make_up(&at)?;
         Ok(at)
     }
 
-    /// Tells of the connections whose end nothing told of. The whole table is walked for that, some 25 ms.
+    /// Tells of the connections whose end nothing told of. The whole table is walked for that, some 25 ms, so that who asks
+    /// does not wait for it.
     #[cfg(feature = "bpf")]
-    fn make_up(&self, sampled: &Moment) -> Result<()> {
+    fn make_up(&self, last: &mut MadeUp) -> Result<()> {
         let Backend::Following(following) = &self.backend else { return Ok(()) };
-        let _order = lock(&self.pumping);
         let skipped = following.skipped();
-        {
-            let mut made_up = lock(&self.made_up);
-            if made_up.skipped == skipped && made_up.at.elapsed() < MAKE_UP_INTERVAL {
-                return Ok(());
-            }
-            *made_up = MadeUp { at: Instant::now(), skipped };
+        if last.skipped == skipped && last.at.elapsed() < MAKE_UP_INTERVAL {
+            return Ok(());
         }
+        *last = MadeUp { at: Instant::now(), skipped };
+        let after = now();
         let ended = following.ended_unseen()?;
         if !ended.is_empty() {
             let gaps = Gaps { unseen: ended.len() as u64, ..Gaps::default() };
-            lock(&self.gaps).add(sampled, &now(), gaps);
+            lock(&self.gaps).add(&after, &now(), gaps);
             self.recorder.ended(ended);
         }
         Ok(())
