@@ -22,18 +22,12 @@ use netmon_core::{
     source::{ChangeCursor, Sighting, Span, live::LiveSource},
 };
 use netmon_testkit::{
-    Netns,
+    Netns, own_number,
     workload::{self, Event},
 };
 use test_tag::tag;
 
 const ROLE: &str = "NETMON_CONNECTIONS_ROLE";
-
-/// The inode number of this thread's network namespace.
-fn own_netns() -> u32 {
-    use std::os::unix::fs::MetadataExt as _;
-    u32::try_from(std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap()
-}
 
 /// Everything that happened in this network namespace while `traffic` ran (the programs see all of them); what it returns
 /// is kept until all was read.
@@ -55,7 +49,7 @@ fn seen_by<T: 'static>(source: &LiveSource, traffic: impl FnOnce() -> T) -> (Vec
     let observed = source
         .connections(&span, &Filter::everything(), &mut |sighting| facts.push(sighting.fact.clone()))
         .unwrap();
-    let netns = own_netns();
+    let netns = own_number();
     facts.retain(|fact| fact.netns == netns);
     (facts, held, observed.lost_events)
 }
@@ -516,7 +510,7 @@ fn a_thousand_connections_are_summed_up_and_paged_exactly() {
         let mut filter = ConnectionFilter::default();
         filter.pid = Some(std::process::id());
         filter.include_own = true;
-        filter.filter = Some(format!("netns == {} and remote.port == {}", own_netns(), address.port()));
+        filter.filter = Some(format!("netns == {} and remote.port == {}", own_number(), address.port()));
         let sum = |of: fn(&(u64, u64)) -> u64| ports.values().map(of).sum::<u64>();
         let (sent, received) = (sum(|size| size.0), sum(|size| size.1));
 
@@ -583,7 +577,7 @@ fn what_is_older_than_the_monitor_is_listed_with_its_holder() {
             sightings.push((sighting.fact.clone(), sighting.traffic_within(&span).unwrap_or_default()));
         };
         source.connections(&span, &Filter::everything(), &mut visit).unwrap();
-        let netns = own_netns();
+        let netns = own_number();
         sightings.retain(|(fact, _)| fact.netns == netns);
         assert_eq!(sightings.len(), 2, "{sightings:?}");
         for (fact, within) in &sightings {
@@ -609,7 +603,7 @@ fn own_traffic_is_left_out_unless_asked_for() {
         let monitor = Monitor::live().unwrap();
         let mut request = ConnectionsRequest::default();
         request.window = Duration::ZERO;
-        request.filter.filter = Some(format!("netns == {}", own_netns()));
+        request.filter.filter = Some(format!("netns == {}", own_number()));
         assert_eq!(monitor.connections(&request, &Control::default()).unwrap().total, 0);
         request.filter.include_own = true;
         assert_eq!(monitor.connections(&request, &Control::default()).unwrap().total, 2);
@@ -634,7 +628,7 @@ fn a_name_that_was_chosen_to_harm_is_clean_and_recognisable() {
 #[test]
 fn changes_come_in_order_while_somebody_watches() {
     Netns::create().enter(|| {
-        let netns = own_netns();
+        let netns = own_number();
         let source = LiveSource::open().unwrap();
         let observation = source.observe().unwrap();
         let cancel = Cancel::new();

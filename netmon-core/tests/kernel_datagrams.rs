@@ -16,7 +16,7 @@ use netmon_core::{
     source::{Span, live::LiveSource},
 };
 use netmon_testkit::{
-    Netns, wait_until,
+    Netns, own_number, wait_until,
     workload::{self, Event},
 };
 use rustix::net;
@@ -24,7 +24,6 @@ use test_tag::tag;
 
 /// What was seen in this network namespace from a moment until now.
 fn look(source: &LiveSource, from: Moment) -> Vec<ConnectionFact> {
-    use std::os::unix::fs::MetadataExt as _;
     // The last ends come a moment after the last call returns.
     let to = source.wait(&source.start().unwrap(), Duration::from_millis(20), &Control::default()).unwrap();
     let span = Span { from, to };
@@ -33,8 +32,7 @@ fn look(source: &LiveSource, from: Moment) -> Vec<ConnectionFact> {
         .connections(&span, &Filter::everything(), &mut |sighting| facts.push(sighting.fact.clone()))
         .unwrap();
     assert_eq!(observed.lost_events, 0);
-    let netns = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
-    facts.retain(|fact| u64::from(fact.netns) == netns);
+    facts.retain(|fact| fact.netns == own_number());
     facts
 }
 

@@ -8,7 +8,6 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::MetadataExt as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,14 +23,9 @@ use netmon_core::{
     source::live::LiveSource,
 };
 use netmon_testkit::{
-    Blackhole, Child, Datagrams, Netns, Privileges, Side, VethPair, child, traffic, wait_until,
+    Blackhole, Child, Datagrams, Netns, Privileges, Side, VethPair, child, own_number, traffic, wait_until,
 };
 use test_tag::tag;
-
-/// The inode number of this thread's network namespace.
-fn own_netns() -> u32 {
-    u32::try_from(fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap()
-}
 
 fn all() -> DiagnoseRequest {
     let mut request = DiagnoseRequest::default();
@@ -41,7 +35,7 @@ fn all() -> DiagnoseRequest {
 
 fn here() -> DiagnoseRequest {
     let mut request = all();
-    request.filter.filter = Some(format!("netns == {}", own_netns()));
+    request.filter.filter = Some(format!("netns == {}", own_number()));
     request
 }
 
@@ -745,7 +739,7 @@ fn the_protocols_counters_are_those_of_the_namespace() {
         let source = LiveSource::open().unwrap();
         let read = || source.protocol_counters(&source.start().unwrap()).unwrap();
         let before = read();
-        assert_eq!(before.netns, own_netns());
+        assert_eq!(before.netns, own_number());
         assert_eq!((before.limits.local_ports(), before.limits.first_local_port), (Some(100), Some(40_000)));
         assert_eq!(before.tcp.active_opens, Some(0), "a new namespace");
         assert_eq!(before.links.len(), 1);

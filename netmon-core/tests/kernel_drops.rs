@@ -4,7 +4,6 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
-    os::unix::fs::MetadataExt as _,
     sync::Arc,
 };
 
@@ -13,7 +12,7 @@ use netmon_core::{
     fact::{AddressFamily, Attribution, Direction, DropCounts, DropFact, Hook, Observed, Protocol},
     source::{Observation, Span, live::LiveSource},
 };
-use netmon_testkit::{Netns, Side, VethPair, wait_until};
+use netmon_testkit::{Netns, Side, VethPair, own_number, wait_until};
 use test_tag::tag;
 
 /// A counter of this namespace, by the names of /proc/net/snmp.
@@ -23,10 +22,6 @@ fn counter(protocol: &str, name: &str) -> u64 {
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
     let at = names.split(' ').position(|known| known == name).unwrap();
     values.split(' ').nth(at).unwrap().parse().unwrap()
-}
-
-fn namespace() -> u32 {
-    fs::metadata("/proc/thread-self/ns/net").unwrap().ino().try_into().unwrap()
 }
 
 /// What was dropped in a namespace since the observation began, with the counts of that time.
@@ -74,7 +69,7 @@ fn datagrams_to_a_closed_port_are_nobodys_and_as_many_as_the_kernel_counts() {
         // IPv6 has counters of its own.
         assert_eq!(counter("Udp", "NoPorts") - before, 25);
 
-        let (drops, observed) = look(&source, &observation, namespace());
+        let (drops, observed) = look(&source, &observation, own_number());
         let mut closed = of_reason(&drops, "NO_SOCKET");
         closed.sort_by_key(|drop| (drop.protocol, drop.family));
         let [tcp, udp4, udp6] = closed[..] else { panic!("{drops:?}") };
@@ -119,7 +114,7 @@ fn what_does_not_fit_a_receive_buffer_is_its_readers_and_not_its_senders() {
             assert_eq!(drop.direction, Direction::Incoming);
         };
         // Nobody has read from the socket yet, so who holds it is its owner.
-        let (drops, _) = look(&source, &observation, namespace());
+        let (drops, _) = look(&source, &observation, own_number());
         let [full] = of_reason(&drops, "SOCKET_RCVBUFF")[..] else { panic!("{drops:?}") };
         is_own(full, Attribution::Snapshot);
         assert_eq!(full.counts, counts(lost, 28 + 17));
@@ -130,7 +125,7 @@ fn what_does_not_fit_a_receive_buffer_is_its_readers_and_not_its_senders() {
         let status = netns.command("bash").args(["-c", &sending]).status().unwrap();
         assert!(status.success());
         let lost = counter("Udp", "RcvbufErrors") - before;
-        let (drops, _) = look(&source, &observation, namespace());
+        let (drops, _) = look(&source, &observation, own_number());
         let full = of_reason(&drops, "SOCKET_RCVBUFF");
         assert_eq!(full.iter().map(|drop| drop.counts.packets).sum::<u64>(), lost);
         for drop in full {
@@ -153,7 +148,7 @@ fn another_namespaces_drops_are_told_there_and_not_blamed_on_the_sender() {
         let observation = source.observe_drops().unwrap();
         (source, observation)
     });
-    let [near, far] = [&link.near, &link.far].map(|side| side.netns.enter(namespace));
+    let [near, far] = [&link.near, &link.far].map(|side| side.netns.enter(own_number));
     let before = link.near.netns.enter(|| counter("Udp", "NoPorts"));
     let from = link.far.netns.enter(|| {
         let sender = UdpSocket::bind((link.far.ipv4, 0)).unwrap();
@@ -199,7 +194,7 @@ fn what_is_dropped_on_its_way_out_is_its_senders() {
         for _ in 0..400 {
             sender.send_to(&[1; 1400], nobody).unwrap();
         }
-        let (drops, _) = look(&source, &observation, namespace());
+        let (drops, _) = look(&source, &observation, own_number());
         let [full] = of_reason(&drops, "NEIGH_QUEUEFULL")[..] else { panic!("{drops:?}") };
         assert!((1..400).contains(&full.counts.packets), "{full:?}");
         assert_eq!(full.counts, counts(full.counts.packets, 1428));
@@ -229,7 +224,7 @@ fn a_flood_of_ports_fills_the_table_and_loses_no_packet() {
         let no_ports = counter("Udp", "NoPorts") - before;
         assert!(no_ports >= u64::from(PORTS) - 1, "{no_ports}");
 
-        let (drops, observed) = look(&source, &observation, namespace());
+        let (drops, observed) = look(&source, &observation, own_number());
         let closed = of_reason(&drops, "NO_SOCKET");
         assert_eq!(closed.iter().map(|drop| drop.counts.packets).sum::<u64>(), no_ports);
         assert_eq!(observed.lost_events, 0);
@@ -252,7 +247,7 @@ fn a_first_question_counts_for_its_window_and_a_second_knows_the_past() {
             sender.send_to(&[1; 100], "127.0.0.1:9").unwrap();
         }
         let mut request = DropsRequest::default();
-        request.filter.filter = Some(format!("netns == {}", namespace()));
+        request.filter.filter = Some(format!("netns == {}", own_number()));
         request.filter.port = Some(9);
         let answer = monitor.drops(&request, &Control::default()).unwrap();
         assert_eq!((answer.total, answer.total_l3_bytes, answer.drops.len()), (5, 640, 1), "{answer:?}");

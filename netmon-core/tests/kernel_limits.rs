@@ -5,7 +5,6 @@ use std::{
     collections::HashMap,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::MetadataExt as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -22,13 +21,9 @@ use netmon_core::{
 use netmon_testkit::{
     Netns,
     child::{self, Child, Privileges},
-    may_lack, workload,
+    may_lack, own_number, workload,
 };
 use test_tag::tag;
-
-fn namespace() -> u32 {
-    u32::try_from(fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap()
-}
 
 /// What was seen of a network namespace since the observation began, open or over.
 fn look(source: &LiveSource, observation: &Observation, netns: u32) -> (Vec<ConnectionFact>, Observed) {
@@ -57,7 +52,7 @@ fn datagrams_beyond_the_table_of_peers_are_counted_and_said_to_lack_their_peer()
             let [_, high, middle, low] = number.to_be_bytes();
             socket.send_to(b"x", (Ipv4Addr::new(127, 1 + high, middle, low), 9)).unwrap();
         }
-        let (facts, observed) = look(&source, &observation, namespace());
+        let (facts, observed) = look(&source, &observation, own_number());
         let sent = |known: bool| -> u64 {
             let flows = facts.iter().filter(|fact| fact.local.port() == port && fact.remote.is_some() == known);
             flows.map(|fact| fact.traffic.unwrap().packets_sent).sum()
@@ -74,16 +69,16 @@ fn datagrams_beyond_the_table_of_peers_are_counted_and_said_to_lack_their_peer()
         // The rest works meanwhile, and with the socket its peers make room.
         let other = UdpSocket::bind("127.0.0.1:0").unwrap();
         other.send_to(b"x", "127.0.0.1:9").unwrap();
-        let (facts, _) = look(&source, &observation, namespace());
+        let (facts, _) = look(&source, &observation, own_number());
         let flow = facts.iter().find(|fact| fact.local.port() == other.local_addr().unwrap().port()).unwrap();
         assert_eq!(flow.remote, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9))));
         drop(socket);
-        let _ = look(&source, &observation, namespace());
+        let _ = look(&source, &observation, own_number());
         let again = source.observe().unwrap();
         for host in 1..=3 {
             other.send_to(b"x", (Ipv4Addr::new(127, 0, 0, host), 10)).unwrap();
         }
-        let (facts, observed) = look(&source, &again, namespace());
+        let (facts, observed) = look(&source, &again, own_number());
         let of_other = |fact: &&ConnectionFact| fact.local.port() == other.local_addr().unwrap().port();
         assert_eq!(facts.iter().filter(of_other).filter(|fact| fact.remote.is_some()).count(), 4);
         assert!(!observed.warnings.iter().any(|warning| warning.contains("counted without the peer")));
@@ -111,7 +106,7 @@ fn of_more_listeners_than_the_table_holds_connections_are_their_users_and_it_is_
         // Of the first its listener was written down, of the last not; neither is accepted.
         let clients =
             [10_000, 9_999 + LISTENERS].map(|port| TcpStream::connect(("127.0.0.1", port)).unwrap());
-        let (facts, observed) = look(&source, &observation, namespace());
+        let (facts, observed) = look(&source, &observation, own_number());
         let accepted = |port| {
             let is_it = |fact: &&ConnectionFact| fact.local.port() == port && fact.remote.is_some();
             facts
@@ -208,7 +203,7 @@ fn ten_thousand_threads_that_rename_themselves_are_known_each_in_bounded_memory(
         threads.wait_ready();
         let truth = fs::read_to_string(&truth).unwrap();
 
-        let (facts, observed) = look(&source, &observation, namespace());
+        let (facts, observed) = look(&source, &observation, own_number());
         assert_eq!((observed.lost_events, observed.forgotten), (0, 0));
         let lacking = |observed: &Observed| may_lack(&observed.warnings, THREADS as u64) as usize;
         let tcp = facts.iter().filter(|fact| fact.protocol == Protocol::Tcp).count();
@@ -239,7 +234,7 @@ fn ten_thousand_threads_that_rename_themselves_are_known_each_in_bounded_memory(
         assert!(names.len() > 500, "the process changed its name {} times only", names.len());
 
         // What has no room is forgotten, and counted: nothing is missing from the sum.
-        let (facts, observed) = look(&small, &of_small, namespace());
+        let (facts, observed) = look(&small, &of_small, own_number());
         let kept = facts.len();
         let told = kept + usize::try_from(observed.forgotten + observed.lost_events).unwrap();
         let all = told..=told + lacking(&observed);
@@ -258,7 +253,7 @@ fn connections_of_a_namespace_that_is_deleted_are_told_to_their_end() {
     watcher.enter(|| {
         let source = LiveSource::open().unwrap();
         let observation = source.observe().unwrap();
-        let netns = elsewhere.enter(namespace);
+        let netns = elsewhere.enter(own_number);
         let mut held = workload::start(&elsewhere, &format!("hold --connections {HELD} 127.0.0.1:0"));
         held.ready();
         // The name is gone; the namespace lives as long as the processes in it.
