@@ -823,3 +823,83 @@ fn what_no_process_holds_is_listed_though_the_kernels_count_is_looked_at_first()
         netmon_testkit::wait_until("both are", || states(port) == [(TimeWait, true, false), listens]);
     });
 }
+
+#[tag(root)]
+#[test]
+fn what_is_quiet_is_left_out_of_what_is_active_and_nothing_else_is() {
+    let netns = Netns::create();
+    netns.enter(|| {
+        let source = LiveSource::open().unwrap();
+        let observation = source.observe().unwrap();
+        let mut pairs: Vec<_> = (0..12).map(|_| pair(false)).collect();
+        for (client, server) in &mut pairs {
+            client.write_all(&[0; 100]).unwrap();
+            server.read_exact(&mut [0; 100]).unwrap();
+        }
+        let own = own_number();
+        // The port of the side that connected, and what it sent: which tells one pair from another.
+        let told = |span: &Span, only_active: bool| {
+            let mut told = Vec::new();
+            let visit = &mut |sighting: Sighting<'_>| {
+                let fact = sighting.fact;
+                if fact.netns == own && fact.direction == ConnectionDirection::Outbound {
+                    let sent = fact.traffic.unwrap().payload_bytes_sent;
+                    told.push((fact.local.port(), fact.is_over(), sent));
+                }
+            };
+            let everything = Filter::everything();
+            if only_active {
+                source.active_connections(span, &everything, visit).unwrap().expect("a list was made before");
+            } else {
+                source.connections(span, &everything, visit).unwrap();
+            }
+            told.sort_unstable();
+            told
+        };
+        let port = |client: &TcpStream| client.local_addr().unwrap().port();
+        let now = || source.start().unwrap();
+        let first = now();
+        assert!(
+            source
+                .active_connections(
+                    &Span { from: observation.from, to: first },
+                    &Filter::everything(),
+                    &mut |_| {}
+                )
+                .unwrap()
+                .is_none(),
+            "no list is so old that it tells what was quiet for so long"
+        );
+        // The last acknowledgements are over, and lists a second apart are remembered.
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(told(&Span { from: observation.from, to: now() }, false).len(), 12);
+        thread::sleep(Duration::from_secs(3));
+
+        let from = now();
+        let (sender, sent_to) = &mut pairs[3];
+        sender.write_all(&[0; 11]).unwrap();
+        sent_to.read_exact(&mut [0; 11]).unwrap();
+        // The other side sends: then this one receives.
+        let (receiver, received_from) = &mut pairs[4];
+        received_from.write_all(&[0; 7]).unwrap();
+        receiver.read_exact(&mut [0; 7]).unwrap();
+        let ended = pairs.remove(8);
+        let ended_port = port(&ended.0);
+        drop(ended);
+        let begun = pair(false);
+        // An acknowledgement may come late.
+        thread::sleep(Duration::from_millis(100));
+        let span = Span { from, to: now() };
+        let mut expected = vec![
+            (port(&pairs[3].0), false, 111),
+            (port(&pairs[4].0), false, 100),
+            (ended_port, true, 100),
+            (port(&begun.0), false, 0),
+        ];
+        expected.sort_unstable();
+        assert_eq!(told(&span, true), expected);
+        let all = told(&span, false);
+        assert_eq!(all.len(), 13);
+        assert!(expected.iter().all(|row| all.contains(row)), "{all:?}");
+    });
+}

@@ -17,8 +17,9 @@ use netmon_core::{
         BootTime, ConnectionDirection, ConnectionFact, ConnectionId, ConnectionState, InterfaceSnapshot,
         Moment, Observed, Process, Protocol, Traffic,
     },
-    request::{ConnectionSort, HookChoice},
-    source::{Counting, InterfaceRef, Recorder, Sighting, SourceDescription, Span},
+    monitor::TopWatch,
+    request::{ConnectionSort, HookChoice, TopRequest},
+    source::{Counting, InterfaceRef, Observation, Recorder, Sighting, SourceDescription, Span},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -72,6 +73,8 @@ struct Host {
 #[derive(Default)]
 struct State {
     open: Vec<ConnectionFact>,
+    /// When each of them began or carried bytes last.
+    active: BTreeMap<ConnectionId, u64>,
     /// All that ever ended.
     ended: Vec<ConnectionFact>,
     next: u64,
@@ -101,13 +104,16 @@ impl Host {
                 let fact = fact(state.next, now, process, peer, inbound);
                 state.next += 1;
                 self.recorder.opened([fact.clone()]);
+                state.active.insert(fact.id(), now);
                 state.open.push(fact);
             }
             Event::Send { which: one, bytes } => {
                 let one = which(one);
-                if let Some(traffic) = state.open.get_mut(one).and_then(|fact| fact.traffic.as_mut()) {
+                if let Some(fact) = state.open.get_mut(one) {
+                    let traffic = fact.traffic.as_mut().unwrap();
                     traffic.payload_bytes_sent += bytes;
                     traffic.payload_bytes_received += bytes / 2;
+                    state.active.insert(fact.id(), now);
                 }
             }
             Event::End { which: one } if !state.open.is_empty() => {
@@ -181,6 +187,10 @@ impl Source for Watched {
         Ok(Counting::default())
     }
 
+    fn observe(&self) -> Result<Observation> {
+        Ok(Observation { from: self.start()?, cursor: self.0.recorder.cursor(), guard: Box::new(()) })
+    }
+
     fn observed(&self, since: Option<Duration>) -> Result<Option<Span>> {
         Ok(self.0.recorder.observed(since, &self.start()?))
     }
@@ -192,11 +202,80 @@ impl Source for Watched {
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
         let open = self.0.state().open.clone();
-        let told = self.0.recorder.visit(span, filter, &open, visit);
+        self.0.tell(&open, span, filter, visit)
+    }
+}
+
+impl Host {
+    fn tell(
+        &self,
+        open: &[ConnectionFact],
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        let told = self.recorder.visit(span, filter, open, visit);
         let mut observed = Observed::default();
         (observed.lost_events, observed.forgotten) = (told.lost, told.forgotten);
         Ok(observed)
     }
+}
+
+/// The same as a source that can leave out what is quiet.
+struct Quick(Watched);
+
+impl Source for Quick {
+    fn describe(&self) -> SourceDescription {
+        self.0.describe()
+    }
+
+    fn start(&self) -> Result<Moment> {
+        self.0.start()
+    }
+
+    fn wait(&self, from: &Moment, window: Duration, control: &Control<'_>) -> Result<Moment> {
+        self.0.wait(from, window, control)
+    }
+
+    fn interfaces(&self, at: &Moment) -> Result<InterfaceSnapshot> {
+        self.0.interfaces(at)
+    }
+
+    fn observe(&self) -> Result<Observation> {
+        self.0.observe()
+    }
+
+    fn connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        self.0.connections(span, filter, visit)
+    }
+
+    fn active_connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Option<Observed>> {
+        let host = &self.0.0;
+        let active: Vec<ConnectionFact> = {
+            let state = host.state();
+            let is_active = |fact: &&ConnectionFact| state.active[&fact.id()] > span.from.boot_ns;
+            state.open.iter().filter(is_active).cloned().collect()
+        };
+        host.tell(&active, span, filter, visit).map(Some)
+    }
+}
+
+/// What one sample of `top` shows.
+fn shown(watch: &mut TopWatch) -> (serde_json::Value, BTreeSet<String>) {
+    let interval = watch.next_interval(&Control::default()).unwrap();
+    let answer = interval.connections(&Filter::everything());
+    let rows = answer.rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+    (serde_json::to_value(answer.totals).unwrap(), rows)
 }
 
 fn monitor(host: &Arc<Host>) -> Monitor {
@@ -315,6 +394,21 @@ proptest! {
         let events = first.iter().chain(&second);
         let at_most: u64 = events.map(|event| if let Event::Send { bytes, .. } = event { *bytes } else { 0 }).sum();
         prop_assert!(total <= at_most, "{total} of {at_most}");
+    }
+
+    /// A sample shows the same, whether or not the source leaves out what is quiet.
+    #[test]
+    fn top_shows_what_is_quiet_though_it_is_left_out(
+        before in vec(event(), 0..40),
+        samples in vec(vec(event(), 1..12), 1..8),
+    ) {
+        let host = Host::begin(&before);
+        let mut all = monitor(&host).watch_top(&TopRequest::default()).unwrap();
+        let mut quick = Monitor::new(Quick(Watched(Arc::clone(&host)))).watch_top(&TopRequest::default()).unwrap();
+        for events in &samples {
+            events.iter().for_each(|event| host.happen(event));
+            prop_assert_eq!(shown(&mut quick), shown(&mut all));
+        }
     }
 
     /// What is listed and what is left out are the whole, however short it gets and however often it is shortened.

@@ -8,15 +8,16 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
+    thread,
     time::{Duration, Instant},
 };
 
 use netmon_core::{
     Cancel, Connection, ConnectionsRequest, Control, Error, ErrorKind, Filter, Monitor, PatternsRequest,
-    SocketsRequest, SummaryRequest,
-    fact::ConnectionState,
+    SocketsRequest, Source as _, SummaryRequest,
+    fact::{ConnectionFact, ConnectionState},
     source::{
-        ChangeCursor, SourceChoice, Span,
+        ChangeCursor, Sighting, SourceChoice, Span,
         live::LiveSource,
         remote::{Address, RemoteOptions, RemoteSource},
     },
@@ -181,12 +182,30 @@ fn variable(name: &str) -> String {
     env::var(format!("NETMON_TEST_{name}")).unwrap()
 }
 
+/// Of what is active: the other end of that connection, which is root's, is not told.
+fn active_as_nobody(source: &RemoteSource, mut own: &TcpStream) {
+    // The daemon made its first list when it began, and tells what was active only for times long enough after that.
+    thread::sleep(Duration::from_secs(3));
+    let from = source.start().unwrap();
+    own.write_all(b"x").unwrap();
+    let span = Span { from, to: source.start().unwrap() };
+    let mut told = Vec::new();
+    let visit = &mut |sighting: Sighting<'_>| told.push(sighting.fact.clone());
+    let observed = source.active_connections(&span, &Filter::everything(), visit).unwrap();
+    let observed = observed.expect("a list was made before");
+    assert!(observed.warnings.iter().any(|warning| warning.contains("of your own")), "{observed:?}");
+    let is_own = |fact: &ConnectionFact| fact.process.as_ref().is_some_and(|owner| owner.uid == Some(NOBODY));
+    assert!(told.iter().all(is_own), "{told:?}");
+    assert!(told.iter().any(|fact| fact.local == own.local_addr().unwrap()), "{told:?}");
+}
+
 /// What user 65534 finds, by every way there is.
 fn as_nobody() {
     let unix = RemoteOptions::new(Address::Unix(variable("SOCKET").into()));
     let http = RemoteOptions::new(Address::Http(variable("URL")));
     let own = TcpStream::connect(variable("LISTENER").parse::<SocketAddr>().unwrap()).unwrap();
     let own_port = own.local_addr().unwrap().port();
+    active_as_nobody(&RemoteSource::open(unix.clone()).unwrap(), &own);
     for options in [unix, http] {
         let monitor = Monitor::new(RemoteSource::open(options).unwrap());
         let control = Control::default();

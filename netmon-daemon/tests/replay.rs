@@ -12,8 +12,8 @@ use std::{
 };
 
 use netmon_core::{
-    ConnectionsRequest, Control, DiagnoseRequest, DropsRequest, Error, ErrorKind, Monitor, PatternsRequest,
-    RateRequest, SocketsRequest, SummaryRequest,
+    ConnectionsRequest, Control, DiagnoseRequest, DropsRequest, Error, ErrorKind, Filter, Monitor,
+    PatternsRequest, RateRequest, SocketsRequest, Source as _, SummaryRequest,
     source::{
         SourceChoice,
         recording::RecordRequest,
@@ -33,6 +33,19 @@ fn asking(set: impl FnOnce(&mut ConnectionsRequest)) -> ConnectionsRequest {
     let mut request = ConnectionsRequest::default();
     set(&mut request);
     request
+}
+
+/// A recording has nothing to gain from leaving out what was quiet, and says so.
+#[test]
+fn of_a_recording_all_connections_should_be_asked_for() {
+    let daemon = Daemon::replaying(&[]);
+    let source = RemoteSource::open(RemoteOptions::new(Address::Unix(daemon.socket()))).unwrap();
+    let span = source.observed(None).unwrap().unwrap();
+    let active = source.active_connections(&span, &Filter::everything(), &mut |_| panic!("nothing is told"));
+    assert_eq!(active.unwrap(), None);
+    let mut told = 0;
+    source.connections(&span, &Filter::everything(), &mut |_| told += 1).unwrap();
+    assert!(told > 0);
 }
 
 #[test]
@@ -233,6 +246,7 @@ fn every_error_is_a_problem() {
         (daemon.post("/v1/summary", &large), 413, "larger than 64 KiB"),
         (daemon.post("/v1/facts/nonesuch", "{}"), 404, "there is nothing"),
         (daemon.post("/v1/facts/connections", "{}"), 400, "missing field `span`"),
+        (daemon.post("/v1/facts/active_connections", "{}"), 400, "missing field `span`"),
     ];
     for (reply, status, detail) in cases {
         let problem = reply.problem();

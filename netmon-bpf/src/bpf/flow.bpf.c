@@ -107,6 +107,7 @@ const enum nm_loss *nm_loss_anchor __attribute__((unused));
 const struct nm_process_record *nm_process_record_anchor __attribute__((unused));
 const struct nm_connection_record *nm_connection_record_anchor __attribute__((unused));
 const struct nm_socket_record *nm_socket_record_anchor __attribute__((unused));
+const struct nm_quiet_record *nm_quiet_record_anchor __attribute__((unused));
 
 static __always_inline void nm_count_lost(__u32 kind, __u64 count)
 {
@@ -1541,6 +1542,62 @@ static __noinline struct nm_socket *nm_adopt(struct sock *sk, struct task_struct
 	return socket;
 }
 
+/* When the last list began, in the kernel's ticks: what came or went since is of later. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} nm_list_began SEC(".maps");
+
+static __noinline int nm_note_beginning(void)
+{
+	__u32 zero = 0;
+	__u32 *began = bpf_map_lookup_elem(&nm_list_began, &zero);
+
+	if (began)
+		*began = (__u32)bpf_jiffies64();
+	return 0;
+}
+
+/* Whether the kernel wrote down this time before that one. */
+static __always_inline bool nm_ticks_before(__u32 at, __u32 since)
+{
+	return (__s32)(at - since) < 0;
+}
+
+/* Whether a TCP connection is established, and nothing was sent, received or acknowledged on it for
+ * as long as was asked for: the reader knows it from before. Reading all of it again would take
+ * most of the time of a list. */
+static __always_inline bool nm_is_quiet(const struct tcp_sock *tcp)
+{
+	__u32 zero = 0;
+	const struct nm_settings *settings = bpf_map_lookup_elem(&nm_settings, &zero);
+
+	return settings && settings->quiet &&
+	       tcp->inet_conn.icsk_inet.sk.__sk_common.skc_state == NM_TCP_ESTABLISHED &&
+	       nm_ticks_before(tcp->lsndtime, settings->quiet_since) &&
+	       nm_ticks_before(tcp->rcv_tstamp, settings->quiet_since) &&
+	       nm_ticks_before(tcp->inet_conn.icsk_ack.lrcvtime, settings->quiet_since);
+}
+
+/* Tells of such a connection by its cookie alone; 1 if it is one. */
+static __noinline int nm_tell_quiet(struct seq_file *seq, struct sock *sk)
+{
+	struct nm_quiet_record record = {};
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tcp || !nm_is_quiet(tcp))
+		return 0;
+	record.type = NM_RECORD_QUIET;
+	record.netns = sk->__sk_common.skc_net.net->ns.inum;
+	record.cookie = sk->__sk_common.skc_cookie.counter;
+	if (!record.cookie)
+		return 0;
+	bpf_seq_write(seq, &record, sizeof(record));
+	return 1;
+}
+
 SEC("iter/task_file")
 int nm_list_sockets(struct bpf_iter__task_file *ctx)
 {
@@ -1556,6 +1613,8 @@ int nm_list_sockets(struct bpf_iter__task_file *ctx)
 
 	if (!task || !file)
 		return 0;
+	if (ctx->meta->seq_num == 0)
+		nm_note_beginning();
 	file_socket = bpf_sock_from_file(file);
 	if (!file_socket)
 		return 0;
@@ -1572,6 +1631,8 @@ int nm_list_sockets(struct bpf_iter__task_file *ctx)
 		return 0;
 	}
 	if (sk->sk_protocol != NM_IPPROTO_TCP && !nm_is_datagram(sk->sk_protocol, sk->sk_type))
+		return 0;
+	if (sk->sk_protocol == NM_IPPROTO_TCP && nm_tell_quiet(ctx->meta->seq, sk))
 		return 0;
 
 	nm_read_process(&record.holder, task);
@@ -1638,7 +1699,7 @@ int nm_list_orphans(struct bpf_iter__tcp *ctx)
 	if (tcp) {
 		struct sock *sk = &tcp->inet_conn.icsk_inet.sk;
 
-		if (sk->sk_socket && !nm_lists_held())
+		if (sk->sk_socket && (!nm_lists_held() || nm_is_quiet(tcp)))
 			return 0;
 		record.inode = BPF_CORE_READ(sk, sk_socket, file, f_inode, i_ino);
 		record.connection.error = sk->sk_err;

@@ -12,6 +12,7 @@ enum nm_record_type {
 	NM_RECORD_PROCESS = 1,	  /* struct nm_process_record */
 	NM_RECORD_CONNECTION = 2, /* struct nm_connection_record */
 	NM_RECORD_HOLDER = 3,	  /* of a Multipath TCP socket: only inode and holder are set */
+	NM_RECORD_QUIET = 4,	  /* struct nm_quiet_record */
 };
 
 /* What happened to a connection. */
@@ -129,6 +130,14 @@ struct nm_socket_record {
 	struct nm_process holder;
 };
 
+/* In the place of a socket record: an established TCP connection on which nothing came or went for
+ * so long as was asked for. */
+struct nm_quiet_record {
+	__u32 type; /* NM_RECORD_QUIET */
+	__u32 netns;
+	__u64 cookie;
+};
+
 /* A peer of a datagram socket beyond its first. */
 struct nm_flow_key {
 	__u64 cookie;
@@ -154,12 +163,15 @@ struct nm_settings {
 	__u64 idle_ns;	   /* after which a datagram flow has ended */
 	__u32 tell_opened; /* somebody watches: tell of beginnings too */
 	__u32 list_held;   /* the TCP iterator tells of sockets too that processes hold */
+	__u32 quiet;	   /* the other iterator leaves out what it can of quiet connections */
+	__u32 quiet_since; /* in the kernel's ticks */
 };
 
-_Static_assert(sizeof(struct nm_settings) == 16, "mirrored in src/flow/record.rs");
+_Static_assert(sizeof(struct nm_settings) == 24, "mirrored in src/flow/record.rs");
 _Static_assert(sizeof(struct nm_process) == 64, "mirrored in src/flow/record.rs");
 _Static_assert(sizeof(struct nm_connection_record) == 272, "mirrored in src/flow/record.rs");
 _Static_assert(sizeof(struct nm_socket_record) == 352, "mirrored in src/flow/record.rs");
+_Static_assert(sizeof(struct nm_quiet_record) == 16, "mirrored in src/flow/record.rs");
 _Static_assert(sizeof(struct nm_flow_key) == 32, "mirrored in src/flow/record.rs");
 _Static_assert(sizeof(struct nm_flow) == 56, "mirrored in src/flow/record.rs");
 

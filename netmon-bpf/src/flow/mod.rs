@@ -24,7 +24,7 @@ use std::{
     fmt,
     fs::{self, File},
     io::{self, Read as _},
-    mem::{MaybeUninit, size_of},
+    mem::MaybeUninit,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -37,10 +37,11 @@ use libbpf_rs::{
 };
 pub(crate) use record::address;
 pub use record::{
-    Attribution, Change, ConnectionRecord, Flow, FlowKey, Process, ProcessRecord, Record, Role, SocketRecord,
+    Attribution, Change, ConnectionRecord, Flow, FlowKey, Listed, Process, ProcessRecord, QuietRecord,
+    Record, Role, SocketRecord, Ticks,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy::IntoBytes as _;
 
 use crate::{
     error::{Error, Result},
@@ -256,6 +257,8 @@ pub struct FlowMonitor {
     connections: MapHandle,
     datagram_sockets: MapHandle,
     settings: MapHandle,
+    /// When a list began. The programs for old kernels have none.
+    list_began: Option<MapHandle>,
     current: Mutex<record::Settings>,
     links: Vec<Link>,
     /// Those that a tracepoint runs.
@@ -337,10 +340,13 @@ impl FlowMonitor {
         let connections = handle("nm_connections")?;
         let datagram_sockets = handle("nm_datagram_sockets")?;
         let settings = handle("nm_settings")?;
+        let list_began = handle("nm_list_began").ok();
         let current = record::Settings {
             idle_ns: u64::try_from(options.idle.as_nanos()).unwrap_or(u64::MAX),
             tell_opened: 0,
             list_held: 0,
+            quiet: 0,
+            quiet_since: 0,
         };
         write_settings(&settings, &current)?;
 
@@ -354,6 +360,7 @@ impl FlowMonitor {
             connections,
             datagram_sockets,
             settings,
+            list_began,
             current: Mutex::new(current),
             links: Vec::new(),
             programs: Vec::new(),
@@ -492,10 +499,33 @@ impl FlowMonitor {
     /// Tells of every socket that a process holds, in all network namespaces, once for each descriptor. What has no owner
     /// yet gets the process that is told here. About 1 us each.
     ///
+    /// Of an established TCP connection on which nothing came or went since `quiet_since`, no more is told than that it is
+    /// there; this takes a third of the time. Returned is when the list began: what comes or goes from then on is not quiet
+    /// in a list that is asked for with it.
+    ///
+    /// Only one such list can be made at a time.
+    ///
     /// # Errors
     /// [`Error::Unsupported`] without [`Hook::SocketIterator`]; [`Error::Kernel`].
-    pub fn sockets(&self, visit: impl FnMut(&SocketRecord)) -> Result<()> {
-        iterate(self.sockets.as_ref(), Hook::SocketIterator, visit)
+    pub fn sockets(&self, quiet_since: Option<Ticks>, visit: impl FnMut(Listed<'_>)) -> Result<Ticks> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = record::Settings {
+            quiet: u32::from(quiet_since.is_some()),
+            quiet_since: quiet_since.map_or(0, |since| since.0),
+            ..*current
+        };
+        if (current.quiet, current.quiet_since) != (quiet.quiet, quiet.quiet_since) {
+            *current = quiet;
+            write_settings(&self.settings, &current)?;
+        }
+        // Held until the list is made, as it is made by these settings.
+        iterate(self.sockets.as_ref(), Hook::SocketIterator, visit)?;
+        let began = match &self.list_began {
+            Some(map) => map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY),
+            None => Ok(None),
+        };
+        let began = began.map_err(|error| Error::from_libbpf("read when a list began", error))?;
+        Ok(Ticks(began.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)))
     }
 
     /// Tells of every TCP socket that no process holds, in the network namespace of the calling thread.
@@ -503,7 +533,7 @@ impl FlowMonitor {
     /// # Errors
     /// [`Error::Unsupported`] without [`Hook::TcpIterator`]; [`Error::Kernel`].
     pub fn orphans(&self, visit: impl FnMut(&SocketRecord)) -> Result<()> {
-        iterate(self.orphans.as_ref(), Hook::TcpIterator, visit)
+        iterate_whole(self.orphans.as_ref(), Hook::TcpIterator, visit)
     }
 
     /// Takes out of the table of owners the TCP sockets that are gone though nothing told of their end, and tells of them:
@@ -516,7 +546,7 @@ impl FlowMonitor {
     /// [`Error::Unsupported`] without [`Hook::TcpIterator`]; [`Error::Kernel`].
     pub fn take_unseen(&self) -> Result<Vec<ConnectionRecord>> {
         let mut unseen = Vec::new();
-        iterate(self.unseen.as_ref(), Hook::TcpIterator, |record| unseen.push(record.connection))?;
+        iterate_whole(self.unseen.as_ref(), Hook::TcpIterator, |record| unseen.push(record.connection))?;
         // What was told of meanwhile is not in the table any more.
         unseen.retain(|record| self.connections.delete(&record.cookie.to_ne_bytes()).is_ok());
         // A listener is no connection, and what is older than the programs may have been written down just after its end
@@ -620,15 +650,25 @@ fn map<'a>(object: &'a libbpf_rs::Object, name: &str) -> Result<libbpf_rs::Map<'
     })
 }
 
-fn iterate(link: Option<&Link>, hook: Hook, mut visit: impl FnMut(&SocketRecord)) -> Result<()> {
-    const RECORD: usize = size_of::<SocketRecord>();
+/// Of an iterator that never leaves anything out.
+fn iterate_whole(link: Option<&Link>, hook: Hook, mut visit: impl FnMut(&SocketRecord)) -> Result<()> {
+    iterate(link, hook, |listed| {
+        if let Listed::Whole(record) = listed {
+            visit(record);
+        }
+    })
+}
+
+fn iterate(link: Option<&Link>, hook: Hook, mut visit: impl FnMut(Listed<'_>)) -> Result<()> {
     let action = "list sockets";
     let link = link.ok_or_else(|| Error::Unsupported {
         action: action.to_owned(),
         source: io::Error::other(format!("{hook} is not attached")),
     })?;
     let mut iterator = Iter::new(link).map_err(|error| Error::from_libbpf(action, error))?;
-    let mut buffer = vec![0; 64 * 1024];
+    // Of words, as records are looked at where they lie.
+    let mut words = vec![0_u64; 8 * 1024];
+    let buffer = words.as_mut_bytes();
     let mut filled = 0;
     loop {
         let read = match iterator.read(&mut buffer[filled..]) {
@@ -638,14 +678,13 @@ fn iterate(link: Option<&Link>, hook: Hook, mut visit: impl FnMut(&SocketRecord)
             Err(error) => return Err(Error::from_io(action, error)),
         };
         filled += read;
-        let whole = filled - filled % RECORD;
-        for bytes in buffer[..whole].chunks_exact(RECORD) {
-            if let Ok(record) = SocketRecord::ref_from_bytes(bytes) {
-                visit(record);
-            }
+        let mut parsed = 0;
+        while let Some((listed, length)) = Listed::parse(&buffer[parsed..filled]) {
+            visit(listed);
+            parsed += length;
         }
-        buffer.copy_within(whole..filled, 0);
-        filled -= whole;
+        buffer.copy_within(parsed..filled, 0);
+        filled -= parsed;
     }
 }
 

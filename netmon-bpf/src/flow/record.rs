@@ -327,6 +327,45 @@ impl SocketRecord {
     }
 }
 
+/// In the place of a socket's record: an established TCP connection on which nothing was sent, received or acknowledged for
+/// as long as was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct QuietRecord {
+    kind: u32,
+    /// The network namespace's inode number.
+    pub netns: u32,
+    /// The socket's number.
+    pub cookie: u64,
+}
+
+/// What the iterator over sockets tells of one.
+#[derive(Debug, Clone, Copy)]
+pub enum Listed<'a> {
+    /// All of it.
+    Whole(&'a SocketRecord),
+    /// That it is still there as it was.
+    Quiet(&'a QuietRecord),
+}
+
+impl<'a> Listed<'a> {
+    /// The first of the records in these bytes, and how long it is. `None` where it is not whole.
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
+        if kind == types::nm_record_type::NM_RECORD_QUIET.0 {
+            let (record, _) = QuietRecord::ref_from_prefix(bytes).ok()?;
+            Some((Self::Quiet(record), size_of::<QuietRecord>()))
+        } else {
+            let (record, _) = SocketRecord::ref_from_prefix(bytes).ok()?;
+            Some((Self::Whole(record), size_of::<SocketRecord>()))
+        }
+    }
+}
+
+/// A time in the kernel's ticks, of which there are 100 to 1000 a second; they begin anew after some weeks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticks(pub(super) u32);
+
 /// A peer of a datagram socket beyond its first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -394,6 +433,8 @@ pub(super) struct Settings {
     pub(super) idle_ns: u64,
     pub(super) tell_opened: u32,
     pub(super) list_held: u32,
+    pub(super) quiet: u32,
+    pub(super) quiet_since: u32,
 }
 
 /// A record of the ring.
@@ -455,6 +496,7 @@ pin!(ConnectionRecord = nm_connection_record {
 pin!(SocketRecord = nm_socket_record {
     connection => connection, inode => inode, receive_queue => receive_queue, send_queue => send_queue, holder => holder,
 });
+pin!(QuietRecord = nm_quiet_record { kind => r#type, netns => netns, cookie => cookie });
 pin!(FlowKey = nm_flow_key { cookie => cookie, remote => remote, remote_port => remote_port });
 pin!(Flow = nm_flow {
     opened_ns => opened_ns, last_seen_ns => last_seen_ns, bytes_sent => bytes_sent, bytes_received => bytes_received,

@@ -49,6 +49,17 @@ impl ScopedSource {
         })
     }
 
+    /// Visits what is shown. The filter is applied to what is left: it must not tell, by what matches, what is hidden.
+    fn visiting(&self, filter: &Filter, visit: &mut dyn FnMut(Sighting<'_>)) -> impl FnMut(Sighting<'_>) {
+        move |sighting| {
+            if let Some(fact) = self.shown(sighting.fact)
+                && filter.matches(&fact)
+            {
+                visit(Sighting { fact: &fact, before: sighting.before });
+            }
+        }
+    }
+
     fn check(&self, filter: &Filter) -> Result<()> {
         let forbidden = |what| Err(Error::Forbidden { what, uid: self.uid, group: self.group.clone() });
         if filter.demands_another_user(self.uid) {
@@ -117,16 +128,24 @@ impl Source for ScopedSource {
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
         self.check(filter)?;
-        // The filter is applied to what is left: it must not tell, by what matches, what is hidden.
-        let everything = Filter::everything();
-        let mut observed = self.inner.connections(span, &everything, &mut |sighting| {
-            if let Some(fact) = self.shown(sighting.fact)
-                && filter.matches(&fact)
-            {
-                visit(Sighting { fact: &fact, before: sighting.before });
-            }
-        })?;
+        let mut observed =
+            self.inner.connections(span, &Filter::everything(), &mut self.visiting(filter, visit))?;
         observed.warnings.push(self.warning());
+        Ok(observed)
+    }
+
+    fn active_connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Option<Observed>> {
+        self.check(filter)?;
+        let mut observed =
+            self.inner.active_connections(span, &Filter::everything(), &mut self.visiting(filter, visit))?;
+        if let Some(observed) = &mut observed {
+            observed.warnings.push(self.warning());
+        }
         Ok(observed)
     }
 

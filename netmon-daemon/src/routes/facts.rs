@@ -13,8 +13,9 @@ use axum::{
 use futures_util::stream;
 use netmon_core::{
     Cancel, Control, Error,
+    fact::Observed,
     source::{
-        Counting, InterfaceRef, Source,
+        Counting, InterfaceRef, Sighting, Source,
         remote::wire::{
             AtRequest, ChangesRequest, CountReply, CountRequest, DropLine, LONGEST_PATIENCE, NDJSON,
             ObserveReply, ObservedRequest, PermitRequest, SightingLine, SightingsRequest, WaitReply,
@@ -25,7 +26,7 @@ use netmon_core::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::input::Json;
+use super::{Asker, input::Json};
 use crate::{
     daemon::Daemon,
     reply::{Refusal, json},
@@ -69,6 +70,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
             post(|d, j: Json<AtRequest>| read(d, j, |source, r| source.protocol_counters(&r.at))),
         )
         .route("/connections", post(connections))
+        .route("/active_connections", post(active_connections))
         .route(
             "/observe_drops",
             post(|d, j: Json<Nothing>| {
@@ -144,11 +146,37 @@ async fn connections(
     State(daemon): State<Arc<Daemon>>,
     Json(asker, request): Json<SightingsRequest>,
 ) -> Result<Response, Refusal> {
+    sightings(daemon, asker, request, |source, request, visit| {
+        source.connections(&request.span, &request.filter, visit).map(Some)
+    })
+    .await
+}
+
+async fn active_connections(
+    State(daemon): State<Arc<Daemon>>,
+    Json(asker, request): Json<SightingsRequest>,
+) -> Result<Response, Refusal> {
+    sightings(daemon, asker, request, |source, request, visit| {
+        source.active_connections(&request.span, &request.filter, visit)
+    })
+    .await
+}
+
+/// A method of the source that tells of connections.
+type Telling =
+    fn(&dyn Source, &SightingsRequest, &mut dyn FnMut(Sighting<'_>)) -> netmon_core::Result<Option<Observed>>;
+
+async fn sightings(
+    daemon: Arc<Daemon>,
+    asker: Asker,
+    request: SightingsRequest,
+    tell: Telling,
+) -> Result<Response, Refusal> {
     let source = daemon.source(asker.access);
     let work = move |_: &Cancel| {
         let mut lines = Vec::new();
         let mut written = Ok(());
-        let observed = source.connections(&request.span, &request.filter, &mut |sighting| {
+        let observed = tell(&*source, &request, &mut |sighting| {
             let line =
                 SightingLine::Connection { fact: Cow::Borrowed(sighting.fact), before: sighting.before };
             if written.is_ok() {
@@ -156,7 +184,8 @@ async fn connections(
             }
         })?;
         written?;
-        append(&mut lines, &SightingLine::End { observed })?;
+        let last = observed.map_or(SightingLine::AskForAll, |observed| SightingLine::End { observed });
+        append(&mut lines, &last)?;
         Ok(lines)
     };
     let (lines, permit) = daemon.compute(&asker.caller, work).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     TopInterval, TopKey,
-    group::{Groups, destination_key, process_key},
+    group::{Groups, destination_key},
     measured::Measured,
 };
 use crate::{
@@ -49,7 +49,7 @@ impl TopInterval {
         let mut groups = Groups::default();
         let key_of = |one: &Measured| match key {
             TopKey::Destination { .. } => destination_key(&one.fact),
-            _ => Some(process_key(&one.fact)),
+            _ => Some(one.process),
         };
         for one in self.connections.iter().filter(|one| key_of(one) == Some(*key)) {
             if filter.matches(&one.fact) {

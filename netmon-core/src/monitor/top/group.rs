@@ -28,9 +28,8 @@ pub(super) struct Sums {
 
 impl Sums {
     pub(super) fn add(&mut self, one: &Measured) {
-        let fact = &one.fact;
         self.connections += 1;
-        self.open += u64::from(!fact.is_over());
+        self.open += u64::from(one.open);
         self.began += u64::from(one.began);
         self.failed += u64::from(one.failed());
         if let Some(rate) = one.rate {
@@ -38,7 +37,7 @@ impl Sums {
             self.sent += rate.sent;
             self.received += rate.received;
         }
-        if let Some(rtt_us) = fact.tcp.and_then(|tcp| tcp.rtt_us) {
+        if let Some(rtt_us) = one.rtt_us {
             self.rtts += 1;
             self.rtt_us += u64::from(rtt_us);
         }

@@ -4,10 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    TopInterval, TopKey, TopLoad, TopTotals,
-    group::{destination_key, process_key},
-};
+use super::{TopInterval, TopKey, TopLoad, TopTotals, group::destination_key};
 use crate::{answer::Coverage, filter::Filter, monitor::summary::BytesPerSecond, view::units};
 
 /// How many samples of the sums are kept.
@@ -58,7 +55,7 @@ impl TopHistory {
         for one in interval.connections.iter().filter(|one| !one.past) {
             let Some(rate) = one.rate.filter(|rate| rate.sent + rate.received > 0.0) else { continue };
             self.line(TopKey::Connection(one.fact.id()), rate);
-            self.line(process_key(&one.fact), rate);
+            self.line(one.process, rate);
             if let Some(key) = destination_key(&one.fact) {
                 self.line(key, rate);
             }

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashSet, net::SocketAddr, time::Duration};
 
 use super::{
     TopHistory, TopInterface, TopInterval, TopKey, TopLoad,
-    group::{Group, Groups, destination_key, process_key, protocol_of},
+    group::{Group, Groups, destination_key, protocol_of},
     measured::Measured,
 };
 use crate::{
@@ -272,7 +272,7 @@ impl TopInterval {
         for &index in &matching {
             let one = &self.connections[index];
             let key = match query.view {
-                TopView::Processes => Some(process_key(&one.fact)),
+                TopView::Processes => Some(one.process),
                 TopView::Destinations => destination_key(&one.fact),
                 _ => None,
             };
@@ -360,7 +360,7 @@ impl TopList {
             Item::Group(group) if group.is_past() => {
                 let of_group = |one: &&Measured| match group.key {
                     TopKey::Destination { .. } => destination_key(&one.fact) == Some(group.key),
-                    key => process_key(&one.fact) == key,
+                    key => one.process == key,
                 };
                 interval.connections.iter().filter(of_group).map(Measured::ended_ns).max().map(ago)
             }
@@ -392,8 +392,7 @@ impl TopList {
         for line in lines {
             all.push(line);
             if query.expanded.contains(&line.0) {
-                let own =
-                    matching.iter().filter(|&&at| process_key(&interval.connections[at].fact) == line.0);
+                let own = matching.iter().filter(|&&at| interval.connections[at].process == line.0);
                 let mut children: Vec<(TopKey, Place)> =
                     own.map(|&at| (connection_key(&interval.connections[at]), Place::Child(at))).collect();
                 self.sort(interval, &mut children, query);

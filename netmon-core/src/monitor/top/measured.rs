@@ -1,31 +1,57 @@
 //! One connection between two samples.
 
-use std::{collections::HashMap, hash::BuildHasher, time::Duration};
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc, time::Duration};
 
-use super::super::summary::BytesPerSecond;
+use super::{super::summary::BytesPerSecond, TopKey, group::process_key};
 use crate::{
     fact::{BootTime, ConnectionFact, ConnectionId, ConnectionState, Moment, Traffic},
     source::Span,
 };
 
 /// What a sample remembers of a connection for the next.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Known {
-    traffic: Option<Traffic>,
-    retransmits: Option<u32>,
-    /// When these counters were read.
-    read_ns: u64,
-    /// What was last measured; it stands until the counters are read again.
-    rate: Option<BytesPerSecond>,
-    pub(super) over: bool,
+    /// The connection as it was last told, and what was measured then; a rate stands until counters are read again.
+    last: Measured,
+    counters: Counters,
     /// The latest sample that it was in.
     pub(super) sample: u64,
+}
+
+/// What a connection had counted, where that is known.
+#[derive(Debug, Clone, Copy)]
+struct Counters {
+    traffic: Option<Traffic>,
+    retransmits: Option<u32>,
+    /// When these were read.
+    read_ns: u64,
+}
+
+impl Known {
+    pub(super) fn is_over(&self) -> bool {
+        self.last.ended
+    }
+
+    /// The connection in a sample that leaves it out, since nothing came or went on it.
+    pub(super) fn quiet(&mut self, counted: &Moment, sample: u64) -> Measured {
+        self.sample = sample;
+        self.counters.read_ns = counted.boot_ns;
+        self.last.rate = self.counters.traffic.map(|_| BytesPerSecond { sent: 0.0, received: 0.0 });
+        self.last.retransmits = self.counters.retransmits.map(|_| 0);
+        self.last.began = false;
+        self.last.clone()
+    }
 }
 
 /// A connection, and what happened on it since the sample before.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
-    pub(super) fact: ConnectionFact,
+    pub(super) fact: Arc<ConnectionFact>,
+    /// What sums are made of stands here too: facts lie far apart in memory, and to look at all of them takes longer than
+    /// to add them up.
+    pub(super) process: TopKey,
+    pub(super) open: bool,
+    pub(super) rtt_us: Option<u32>,
     /// `None` where its counters are not known, or not those at the beginning.
     pub(super) rate: Option<BytesPerSecond>,
     /// Segments sent again since the sample before.
@@ -65,50 +91,46 @@ pub(super) fn measure<S: BuildHasher>(
     let over = fact.is_over();
     let began =
         fact.opened.is_some_and(|opened| opened.ns() > span.from.boot_ns && opened.ns() <= span.to.boot_ns);
-    let before = known.get(&fact.id()).copied();
-    if before.is_some_and(|before| before.over) {
+    let before = known.get(&fact.id());
+    if before.is_some_and(Known::is_over) {
         return None;
     }
-    let retransmits_now = fact.tcp.map(|tcp| tcp.retransmits);
     // The end of a connection comes with its counters then.
     let read_ns = if over { fact.closed.map_or(span.to.boot_ns, BootTime::ns) } else { counted.boot_ns };
-    let now = |rate, read_ns| Known {
-        traffic: fact.traffic,
-        retransmits: retransmits_now,
-        read_ns,
-        rate,
-        over,
-        sample,
-    };
-    let (next, retransmits) = match before {
-        Some(before) if !fresh && !over => (Known { sample, ..before }, None),
-        Some(before) => {
-            let traffic = before.traffic.zip(fact.traffic).map(|(before, now)| now.since(&before));
+    let now = Counters { traffic: fact.traffic, retransmits: fact.tcp.map(|tcp| tcp.retransmits), read_ns };
+    let (counters, rate, retransmits) = match before {
+        Some(before) if !fresh && !over => (before.counters, before.last.rate, None),
+        Some(Known { counters: before, .. }) => {
+            let traffic = before.traffic.zip(now.traffic).map(|(before, now)| now.since(&before));
             let rate = traffic.and_then(|traffic| per_second(traffic, before.read_ns, read_ns, span));
-            (now(rate, read_ns), difference(before.retransmits, retransmits_now))
+            (now, rate, difference(before.retransmits, now.retransmits))
         }
         None if began && (fresh || over) => {
-            let rate = fact.traffic.and_then(|traffic| per_second(traffic, span.from.boot_ns, read_ns, span));
-            (now(rate, read_ns), retransmits_now)
+            let rate = now.traffic.and_then(|traffic| per_second(traffic, span.from.boot_ns, read_ns, span));
+            (now, rate, now.retransmits)
         }
         // Nothing was counted on it when it began, and what it tells may be of later.
         None if began => {
             let opened_ns = fact.opened.map_or(span.to.boot_ns, BootTime::ns);
             let nothing =
-                Known { traffic: Some(Traffic::default()), retransmits: Some(0), ..now(None, opened_ns) };
-            (nothing, None)
+                Counters { traffic: Some(Traffic::default()), retransmits: Some(0), read_ns: opened_ns };
+            (nothing, None, None)
         }
-        None => (now(None, counted.boot_ns), None),
+        None => (Counters { read_ns: counted.boot_ns, ..now }, None, None),
     };
-    known.insert(fact.id(), next);
-    Some(Measured {
-        fact: fact.clone(),
-        rate: next.rate,
+    let measured = Measured {
+        fact: Arc::new(fact.clone()),
+        process: process_key(fact),
+        open: !over,
+        rtt_us: fact.tcp.and_then(|tcp| tcp.rtt_us),
+        rate,
         retransmits: retransmits.map(u64::from),
         began,
         ended: over,
         past: false,
-    })
+    };
+    known.insert(fact.id(), Known { last: measured.clone(), counters, sample });
+    Some(measured)
 }
 
 /// What went over it a second: since its counters were read before, and not less than over the interval, of which it may

@@ -30,7 +30,7 @@ use crate::{
     error::{Error, Result},
     fact::{ConnectionId, InterfaceFact, InterfaceSnapshot, Moment, Observed, Protocol},
     request::{LONGEST_WINDOW, TopRequest, check_window},
-    source::{Observation, Source, SourceDescription, Span},
+    source::{Observation, Sighting, Source, SourceDescription, Span},
     view::units,
 };
 
@@ -38,6 +38,9 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(5);
 /// The most that is shown of what ended: in a storm nobody reads more.
 const MOST_LINGERING: usize = 2_000;
+
+/// How often all connections are asked for, and not only those that were active: what changed without traffic is seen then.
+const ALL_EVERY: Duration = Duration::from_secs(60);
 
 /// Taking samples may use one part in so many of a core: with very many connections they come less often.
 const CPU_SHARE: u32 = 60;
@@ -51,7 +54,8 @@ fn cpu_time() -> Duration {
 
 /// Samples of what goes on, each compared with the one before. What is attached stays so while it lives.
 ///
-/// A sample costs 1 to 3 us for each open socket of the host. Where that is more than a sixtieth of a core, samples come
+/// A sample costs 1 to 3 us for each open socket of the host, and a third of that for an established TCP connection that is
+/// quiet, if all connections are watched: then a change of owner without any traffic is seen within a minute. Where that is more than a sixtieth of a core, samples come
 /// less often than was asked for, and the header says so.
 #[must_use = "nothing is observed when it is dropped"]
 pub struct TopWatch {
@@ -70,6 +74,8 @@ pub struct TopWatch {
     /// Those that ended lately, in the order of their ends.
     lingering: VecDeque<Measured>,
     samples: u64,
+    /// When all connections were last asked for. `None` where something was lost since.
+    all_at: Option<Moment>,
     /// The processor time that the sample before took of this thread.
     spent: Duration,
 }
@@ -110,6 +116,7 @@ impl TopWatch {
             known: FxHashMap::default(),
             lingering: VecDeque::new(),
             samples: 0,
+            all_at: None,
             spent: Duration::ZERO,
         };
         watch.look(&Span { from: at, to: at })?;
@@ -183,15 +190,39 @@ impl TopWatch {
         let fresh = first || counted.boot_ns > self.counted.boot_ns;
         let mut measured = Vec::with_capacity(self.known.len());
         let (known, samples, scope) = (&mut self.known, self.samples, &self.scope);
-        let observed = self.source.connections(span, &scope.filter, &mut |sighting| {
+        let visit = &mut |sighting: Sighting<'_>| {
             if scope.takes(sighting.fact) {
                 measured.extend(measured::measure(known, sighting.fact, span, &counted, fresh, samples));
             }
-        })?;
+        };
+        // What a filter takes may change with time alone.
+        let all = !scope.filter.is_everything()
+            || self.all_at.is_none_or(|all_at| span.to.since(&all_at) >= ALL_EVERY);
+        let active = match all {
+            true => None,
+            false => self.source.active_connections(span, &scope.filter, visit)?,
+        };
+        let observed = match active {
+            Some(observed) => {
+                let left_out =
+                    self.known.values_mut().filter(|known| known.sample != samples && !known.is_over());
+                measured.extend(left_out.map(|known| known.quiet(&counted, samples)));
+                observed
+            }
+            None => {
+                let observed = self.source.connections(span, &scope.filter, visit)?;
+                self.all_at = Some(span.to);
+                observed
+            }
+        };
+        if observed.lost_events > 0 {
+            self.all_at = None;
+        }
         self.counted = counted;
         self.coarse |= counted.boot_ns < span.to.boot_ns;
         // One that was not seen again has ended; one that ended may be told of in two spans that touch.
-        self.known.retain(|_, known| known.sample == samples || known.over && known.sample + 1 == samples);
+        self.known
+            .retain(|_, known| known.sample == samples || known.is_over() && known.sample + 1 == samples);
         if first {
             return Ok((Vec::new(), observed));
         }

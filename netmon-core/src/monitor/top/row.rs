@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     TopInterval, TopKey, TopTotals,
-    group::{Groups, destination_key, process_key, protocol_of},
+    group::{Groups, destination_key, protocol_of},
     measured::Measured,
 };
 use crate::{
@@ -146,7 +146,7 @@ impl<R: Row> Answer for TopAnswer<'_, R> {
 impl TopInterval {
     /// The processes that have connections which match.
     pub fn processes(&self, filter: &Filter) -> TopAnswer<'_, TopProcess> {
-        let groups = self.groups(filter, |one| Some(process_key(&one.fact)));
+        let groups = self.groups(filter, |one| Some(one.process));
         let rows = groups.all.iter().map(|group| {
             let process = group.process.as_deref();
             TopProcess {
@@ -197,7 +197,7 @@ impl TopInterval {
         let mut last = None;
         for one in self.current(filter) {
             sums.add(one);
-            let key = process_key(&one.fact);
+            let key = one.process;
             if last != Some(key) && key != TopKey::UnknownProcess {
                 processes.insert(key);
             }

@@ -1,6 +1,7 @@
 //! Records of BPF programs as facts: who each process is, what each change means.
 
 use std::{
+    collections::VecDeque,
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -9,9 +10,13 @@ use std::{
     time::Duration,
 };
 
+pub(super) use netmon_bpf::flow::Ticks;
 use netmon_bpf::{
     drops::DropMonitor,
-    flow::{self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Record, SocketRecord},
+    flow::{
+        self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Listed, QuietRecord, Record,
+        SocketRecord,
+    },
 };
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
@@ -28,8 +33,8 @@ use crate::{
     error::{Error, Result},
     fact::{
         Attribution, BootTime, ClosedBy, ConnectionDirection, ConnectionError, ConnectionFact,
-        ConnectionState, Hook, HookStatus, Observed, Process, Protocol, SocketFact, SocketSnapshot, TcpFact,
-        TcpState, Thread, Traffic,
+        ConnectionState, Hook, HookStatus, Moment, Observed, Process, Protocol, SocketFact, SocketSnapshot,
+        TcpFact, TcpState, Thread, Traffic,
     },
     source::recorder::{nanoseconds, process_bytes},
     view::units,
@@ -38,6 +43,13 @@ use crate::{
 const TCP: u8 = 6;
 const ECANCELED: i32 = 125;
 const EADDRNOTAVAIL: i32 = 99;
+
+/// How long before a moment nothing may have come or gone on a connection that is quiet since then: a process that reads
+/// within this time what has come is told as its user.
+const QUIET_BEFORE: Duration = Duration::from_secs(2);
+/// How far apart the beginnings of lists are that are remembered, and how many.
+const BEGINNING_GRAIN: Duration = Duration::from_millis(900);
+const BEGINNINGS: usize = 128;
 
 /// What came out of the ring.
 #[derive(Debug, Default)]
@@ -156,8 +168,10 @@ struct Known {
     datagram_sockets: FxHashMap<u64, ConnectionFact>,
     /// Those of them that are closed.
     closed_sockets: FxHashMap<u64, BootTime>,
-    /// How many sockets the last list had.
+    /// How many sockets the last list of all had.
     listed: usize,
+    /// When lists had begun at the latest, and that in the kernel's ticks.
+    beginnings: VecDeque<(u64, Ticks)>,
     lost: u64,
     gaps: Gaps,
     own_netns: u32,
@@ -294,7 +308,7 @@ impl Following {
         };
         if unknown {
             // Their sockets were not listed since they had several peers.
-            self.list(&mut Vec::new(), Orphans::None)?;
+            self.list(&mut Vec::new(), Orphans::None, None)?;
         }
         let mut known = self.known();
         let mut ended = Vec::new();
@@ -345,16 +359,29 @@ impl Following {
         Ok(snapshot)
     }
 
+    /// From when on a connection must be quiet that is left out of what is active since a moment. `None` where that is not
+    /// known in the kernel's ticks.
+    pub(super) fn quiet_since(&self, active_since: &Moment) -> Option<Ticks> {
+        self.known().ticks_before(active_since.boot_ns.saturating_sub(nanoseconds(QUIET_BEFORE)))
+    }
+
     /// Appends every socket that processes hold, in all network namespaces, and of those that nobody holds, in this, which
-    /// `orphans` says.
-    pub(super) fn list(&self, sockets: &mut Vec<SocketFact>, orphans: Orphans) -> Result<()> {
+    /// `orphans` says. Established TCP connections on which nothing came or went since `quiet_since` are left out.
+    pub(super) fn list(
+        &self,
+        sockets: &mut Vec<SocketFact>,
+        orphans: Orphans,
+        quiet_since: Option<Ticks>,
+    ) -> Result<()> {
         let flows = self.monitor.flows().map_err(kernel_error)?;
         let mut known = self.known();
         let known = &mut *known;
         known.datagram_sockets.retain(|_, fact| fact.is_over());
         // Some more than the last time, so that nothing is moved to a larger place again and again.
         let expected = known.listed + known.listed / 16;
-        sockets.reserve(expected);
+        if quiet_since.is_none() {
+            sockets.reserve(expected);
+        }
         known.processes.tidy();
 
         let mut listing = Listing {
@@ -368,7 +395,12 @@ impl Following {
             in_use: 0,
             handshakes: false,
         };
-        self.monitor.sockets(|record| listing.held(record)).map_err(kernel_error)?;
+        let began = self.monitor.sockets(quiet_since, |listed| match listed {
+            Listed::Whole(record) => listing.held(record),
+            Listed::Quiet(record) => listing.quiet(record),
+        });
+        let began = began.map_err(kernel_error)?;
+        let began_by = super::now().boot_ns;
         if orphans != Orphans::None && self.lists_orphans() && !listing.is_whole(orphans) {
             self.monitor.orphans(|record| listing.orphan(record)).map_err(kernel_error)?;
             // Some are held by no file of a process: Multipath TCP's, and those of processes that cannot be seen.
@@ -378,7 +410,10 @@ impl Following {
             }
         }
         listing.finish();
-        known.listed = sockets.len();
+        known.list_began(began_by, began);
+        if quiet_since.is_none() {
+            known.listed = sockets.len();
+        }
         for (key, flow) in flows {
             if known.datagram_sockets.contains_key(&key.cookie) {
                 sockets.push(SocketFact::new(known.further_flow(&key, &flow)));
@@ -392,8 +427,9 @@ impl Following {
 struct Listing<'a> {
     known: &'a mut Known,
     sockets: &'a mut Vec<SocketFact>,
-    /// By socket and, as a datagram socket may have a row of its own for what could not be told apart, peer.
-    rows: FxHashMap<(u64, bool), usize>,
+    /// By socket and, as a datagram socket may have a row of its own for what could not be told apart, peer. `None` for what
+    /// has none, as it is quiet.
+    rows: FxHashMap<(u64, bool), Option<usize>>,
     /// Connections older than the programs: whether they came in shows when all listeners are known.
     unasked: Vec<usize>,
     listeners: FxHashSet<(u32, u16)>,
@@ -427,14 +463,22 @@ impl Listing<'_> {
         self.handshakes |= record.connection.handshakes();
         let key = (record.connection.cookie, record.connection.peer_unknown());
         let at = match self.rows.get(&key) {
-            Some(at) => *at,
-            None => {
+            Some(Some(at)) => *at,
+            // It was quiet when another process's descriptor of it was looked at, a moment ago.
+            Some(None) | None => {
                 self.push(record);
-                self.rows.insert(key, self.sockets.len() - 1);
+                self.rows.insert(key, Some(self.sockets.len() - 1));
                 self.sockets.len() - 1
             }
         };
         self.known.add_holder(&mut self.sockets[at], record);
+    }
+
+    fn quiet(&mut self, record: &QuietRecord) {
+        let is_new = self.rows.insert((record.cookie, false), None).is_none();
+        if is_new && record.netns == self.netns {
+            self.in_use += 1;
+        }
     }
 
     /// It may have been accepted, or given up, between the two lists.
@@ -449,7 +493,7 @@ impl Listing<'_> {
         self.push(&record);
         let at = self.sockets.len() - 1;
         if record.connection.cookie != 0 {
-            self.rows.insert(key, at);
+            self.rows.insert(key, Some(at));
         }
         for holder in &holders {
             self.known.add_holder(&mut self.sockets[at], &of(holder));
@@ -500,10 +544,28 @@ impl Known {
             datagram_sockets: FxHashMap::default(),
             closed_sockets: FxHashMap::default(),
             listed: 0,
+            beginnings: VecDeque::new(),
             lost: 0,
             gaps: Gaps::default(),
             own_netns,
         }
+    }
+
+    fn list_began(&mut self, by_ns: u64, ticks: Ticks) {
+        let last = self.beginnings.back().map_or(0, |(by_ns, _)| *by_ns);
+        if by_ns.saturating_sub(last) < nanoseconds(BEGINNING_GRAIN) {
+            return;
+        }
+        if self.beginnings.len() >= BEGINNINGS {
+            self.beginnings.pop_front();
+        }
+        self.beginnings.push_back((by_ns, ticks));
+    }
+
+    /// A time in the kernel's ticks that is not later than this, as far as lists have shown what its ticks were.
+    fn ticks_before(&self, ns: u64) -> Option<Ticks> {
+        let later = self.beginnings.partition_point(|(by_ns, _)| *by_ns <= ns);
+        Some(self.beginnings.get(later.checked_sub(1)?)?.1)
     }
 
     /// When all their flows are taken out of the kernel's table, nobody asks for them any more.

@@ -259,6 +259,15 @@ impl Source for LiveSource {
         self.watch.connections(span, filter, visit)
     }
 
+    fn active_connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Option<Observed>> {
+        self.watch.active_connections(span, filter, visit)
+    }
+
     fn sockets(&self, _at: &Moment) -> Result<SocketSnapshot> {
         self.watch.sockets()
     }

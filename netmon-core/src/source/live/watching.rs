@@ -13,7 +13,7 @@ use std::{
 #[cfg(feature = "bpf")]
 use super::{
     drops::Dropping,
-    flow::{self, Following, Gaps},
+    flow::{self, Following, Gaps, Ticks},
 };
 use super::{now, process::ProcessTable, protocol, sock_diag};
 #[cfg(feature = "bpf")]
@@ -156,6 +156,21 @@ impl Watch {
                 }
                 Ok(observed)
             }
+        }
+    }
+
+    /// The same without the quiet ones, where somebody observes and lists by the iterator, which can leave them out.
+    #[cfg_attr(not(feature = "bpf"), allow(unused_variables, reason = "sock_diag lists all of them"))]
+    pub(super) fn active_connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Option<Observed>> {
+        match self.current() {
+            #[cfg(feature = "bpf")]
+            Some(watching) => watching.shared.active_connections(span, filter, visit),
+            _ => Ok(None),
         }
     }
 
@@ -325,22 +340,44 @@ impl Backend {
             #[cfg(feature = "bpf")]
             Self::Following(following) if !following.lists_sockets() => following.list_without_iterator(),
             #[cfg(feature = "bpf")]
-            Self::Following(following) => {
-                let before = now();
-                let mut sockets = Vec::new();
-                following.list(&mut sockets, orphans)?;
-                if orphans != Orphans::None && !following.lists_orphans() {
-                    let unlisted = sock_diag::without_process()?;
-                    sockets.extend(unlisted.sockets);
-                }
-                Ok(SocketSnapshot::new(super::middle(before, now()), sockets, following.observed()))
-            }
+            Self::Following(following) => Self::list_by(following, orphans, None),
             Self::Looking(looking) => {
                 let mut snapshot = sock_diag::snapshot(&looking.table)?;
                 snapshot.observed.missing_hooks.insert(0, looking.missing.clone());
                 Ok(snapshot)
             }
         }
+    }
+}
+
+#[cfg(feature = "bpf")]
+impl Backend {
+    /// The same without established TCP connections on which nothing came or went since a moment. `None` where they cannot
+    /// be left out.
+    fn list_active(&self, orphans: Orphans, since: &Moment) -> Result<Option<SocketSnapshot>> {
+        match self {
+            Self::Following(following) if following.lists_sockets() => match following.quiet_since(since) {
+                Some(quiet_since) => Self::list_by(following, orphans, Some(quiet_since)).map(Some),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// By the iterators.
+    fn list_by(
+        following: &Following,
+        orphans: Orphans,
+        quiet_since: Option<Ticks>,
+    ) -> Result<SocketSnapshot> {
+        let before = now();
+        let mut sockets = Vec::new();
+        following.list(&mut sockets, orphans, quiet_since)?;
+        if orphans != Orphans::None && !following.lists_orphans() {
+            let unlisted = sock_diag::without_process()?;
+            sockets.extend(unlisted.sockets);
+        }
+        Ok(SocketSnapshot::new(super::middle(before, now()), sockets, following.observed()))
     }
 }
 
@@ -697,7 +734,31 @@ impl Shared {
     ) -> Result<Observed> {
         // Before the list, so that those who own what is listed were introduced, also where they are gone by now.
         self.pump()?;
-        let SocketSnapshot { at, sockets, mut observed } = self.list(Orphans::Open)?;
+        let snapshot = self.list(Orphans::Open)?;
+        self.visit(snapshot, span, filter, visit)
+    }
+
+    #[cfg(feature = "bpf")]
+    fn active_connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Option<Observed>> {
+        self.pump()?;
+        let snapshot = self.backend.list_active(Orphans::Open, &span.from)?;
+        snapshot.map(|snapshot| self.visit(snapshot, span, filter, visit)).transpose()
+    }
+
+    /// Tells of what was just listed, and of what ended.
+    fn visit(
+        &self,
+        snapshot: SocketSnapshot,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Observed> {
+        let SocketSnapshot { at, sockets, mut observed } = snapshot;
         // After the list: what ended meanwhile is then in both, and told once, as ended.
         self.pump()?;
         self.sweep();

@@ -207,6 +207,30 @@ impl RemoteSource {
         let (client, request) = (Arc::clone(&self.client), request.clone());
         control.cancel.wait_for(move || client.ask(path, &request, REPLY_WITHIN + window).map(Box::new))
     }
+
+    /// Connections, line by line. `None` where the daemon says that all should be asked for.
+    fn sightings(
+        &self,
+        path: &str,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Option<Observed>> {
+        let request = SightingsRequest { span: *span, filter: filter.clone() };
+        let response = self.client.post(path, &request, Some(REPLY_WITHIN * 4))?;
+        let mut reader = BufReader::new(response.into_body().into_reader());
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).map_err(|error| self.client.unreachable(error))? > 0 {
+            match serde_json::from_slice(&line).map_err(|error| self.client.unreachable(error))? {
+                SightingLine::Connection { fact, before } => visit(Sighting { fact: &fact, before }),
+                SightingLine::End { observed } => return Ok(Some(observed)),
+                SightingLine::Failed { problem } => return Err(problem.into()),
+                SightingLine::AskForAll => return Ok(None),
+            }
+            line.clear();
+        }
+        Err(self.client.unreachable("it ended in the middle of an answer"))
+    }
 }
 
 impl Client {
@@ -421,19 +445,17 @@ impl Source for RemoteSource {
         filter: &Filter,
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Observed> {
-        let request = SightingsRequest { span: *span, filter: filter.clone() };
-        let response = self.client.post("facts/connections", &request, Some(REPLY_WITHIN * 4))?;
-        let mut reader = BufReader::new(response.into_body().into_reader());
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).map_err(|error| self.client.unreachable(error))? > 0 {
-            match serde_json::from_slice(&line).map_err(|error| self.client.unreachable(error))? {
-                SightingLine::Connection { fact, before } => visit(Sighting { fact: &fact, before }),
-                SightingLine::End { observed } => return Ok(observed),
-                SightingLine::Failed { problem } => return Err(problem.into()),
-            }
-            line.clear();
-        }
-        Err(self.client.unreachable("it ended in the middle of an answer"))
+        let observed = self.sightings("facts/connections", span, filter, visit)?;
+        observed.ok_or_else(|| self.client.unreachable("it tells only what was active"))
+    }
+
+    fn active_connections(
+        &self,
+        span: &Span,
+        filter: &Filter,
+        visit: &mut dyn FnMut(Sighting<'_>),
+    ) -> Result<Option<Observed>> {
+        self.sightings("facts/active_connections", span, filter, visit)
     }
 
     fn counted(&self, at: &Moment) -> Result<Moment> {

@@ -236,6 +236,8 @@ pub enum SightingLine<'a> {
         /// Why they are not there.
         problem: Problem,
     },
+    /// Those alone that were active would be no cheaper to tell: all should be asked for.
+    AskForAll,
 }
 
 /// The same as it is read: by its type, a line would be kept as a whole until that is known, which takes longer than the
@@ -256,6 +258,7 @@ enum LineKind {
     Connection,
     End,
     Failed,
+    AskForAll,
 }
 
 impl TryFrom<AnyLine> for SightingLine<'_> {
@@ -267,6 +270,7 @@ impl TryFrom<AnyLine> for SightingLine<'_> {
             LineKind::Connection => fact.map(|fact| Self::Connection { fact: Cow::Owned(fact), before }),
             LineKind::End => observed.map(|observed| Self::End { observed }),
             LineKind::Failed => problem.map(|problem| Self::Failed { problem }),
+            LineKind::AskForAll => Some(Self::AskForAll),
         };
         line.ok_or("a line lacks what it is about")
     }
