@@ -55,8 +55,8 @@ fn cpu_time() -> Duration {
 /// Samples of what goes on, each compared with the one before. What is attached stays so while it lives.
 ///
 /// A sample costs 1 to 3 us for each open socket of the host, and a third of that for an established TCP connection that is
-/// quiet, if all connections are watched: then a change of owner without any traffic is seen within a minute. Where that is more than a sixtieth of a core, samples come
-/// less often than was asked for, and the header says so.
+/// quiet, if all connections are watched: then a change of owner without any traffic is seen within a minute. Where two
+/// samples in a row take more than a sixtieth of a core, samples come less often than was asked for, and the header says so.
 #[must_use = "nothing is observed when it is dropped"]
 pub struct TopWatch {
     source: Arc<dyn Source>,
@@ -76,8 +76,9 @@ pub struct TopWatch {
     samples: u64,
     /// When all connections were last asked for. `None` where something was lost since.
     all_at: Option<Moment>,
-    /// The processor time that the sample before took of this thread.
-    spent: Duration,
+    /// The processor time that the last two samples took of this thread. The lesser counts: of quick samples one a minute
+    /// asks for all.
+    spent: [Duration; 2],
 }
 
 impl fmt::Debug for TopWatch {
@@ -117,7 +118,7 @@ impl TopWatch {
             lingering: VecDeque::new(),
             samples: 0,
             all_at: None,
-            spent: Duration::ZERO,
+            spent: [Duration::ZERO; 2],
         };
         watch.look(&Span { from: at, to: at })?;
         Ok(watch)
@@ -135,11 +136,12 @@ impl TopWatch {
     /// watch can be asked again after each.
     pub fn next_interval(&mut self, control: &Control<'_>) -> Result<TopInterval> {
         let is_recording = self.source.describe().kind == *"replay";
-        let pace = if is_recording { self.interval } else { self.interval.max(self.spent * CPU_SHARE) };
+        let spent = self.spent[0].min(self.spent[1]);
+        let pace = if is_recording { self.interval } else { self.interval.max(spent * CPU_SHARE) };
         let at = self.source.wait(&self.at, pace, control)?;
         let before = cpu_time();
         let interval = self.sample(at, pace);
-        self.spent = cpu_time().saturating_sub(before);
+        self.spent = [cpu_time().saturating_sub(before), self.spent[0]];
         interval
     }
 
