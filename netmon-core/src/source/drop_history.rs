@@ -15,8 +15,11 @@ use crate::{
     filter::Filter,
 };
 
-/// How many changes are kept: some megabytes.
+/// How many changes are kept, unless there is a limit of memory that allows fewer: some megabytes.
 const MOST_CHANGES: usize = 100_000;
+const LEAST_CHANGES: usize = 25_000;
+/// Each may take one part of such a limit out of so many bytes.
+const CHANGE_SHARE: usize = 640;
 /// How many readings are: a week of one every ten seconds.
 const MOST_READINGS: usize = 60_480;
 
@@ -102,15 +105,33 @@ pub(super) struct Lost {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DropHistory {
     series: HashMap<Kind, Series>,
     readings: VecDeque<Moment>,
     changes: usize,
+    most_changes: usize,
     lost: VecDeque<(u64, Lost)>,
 }
 
+impl Default for DropHistory {
+    fn default() -> Self {
+        Self::within(usize::MAX)
+    }
+}
+
 impl DropHistory {
+    /// One that takes memory in proportion to what the recorder may take.
+    pub(super) fn within(recorder_limit: usize) -> Self {
+        Self {
+            series: HashMap::new(),
+            readings: VecDeque::new(),
+            changes: 0,
+            most_changes: (recorder_limit / CHANGE_SHARE).clamp(LEAST_CHANGES, MOST_CHANGES),
+            lost: VecDeque::new(),
+        }
+    }
+
     /// Takes a reading of all kinds. Those that are equal here though not where they were counted are one.
     pub(super) fn record(&mut self, at: Moment, drops: impl IntoIterator<Item = DropFact>, lost: Lost) {
         let mut read: HashMap<Kind, DropFact> = HashMap::new();
@@ -167,7 +188,7 @@ impl DropHistory {
 
     fn forget(&mut self) {
         let mut first = self.readings.len().saturating_sub(MOST_READINGS);
-        if self.changes > MOST_CHANGES {
+        if self.changes > self.most_changes {
             first = first.max(self.readings.len() / 4);
         }
         self.readings.drain(..first);
@@ -308,12 +329,12 @@ mod tests {
 
     #[test]
     fn beyond_its_limit_the_oldest_is_forgotten_and_the_counts_stay_right() {
-        let mut history = DropHistory::default();
-        let readings = u64::try_from(MOST_CHANGES).unwrap() / 4 + 10;
+        let mut history = DropHistory::within(0);
+        let readings = u64::try_from(LEAST_CHANGES).unwrap() / 4 + 10;
         for second in 1..=readings {
             history.record(moment(second), (1..=4).map(|port| drop(port, second)), Lost::default());
         }
-        assert!(history.changes <= MOST_CHANGES, "{}", history.changes);
+        assert!(history.changes <= LEAST_CHANGES, "{}", history.changes);
         let span = history.observed(None, &moment(readings)).unwrap();
         let from = span.from.boot_ns / 1_000_000_000;
         assert!(from > 1, "{from}");

@@ -38,8 +38,11 @@ use crate::{
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 /// Reading it may take one part in so many of the time.
 const READ_SHARE: u32 = 500;
-/// When the table is this full, room is made in it.
+/// When the table is this full, room is made in it; and when there is more than one kind for so many bytes that the recorder
+/// may take, as each takes one to two kilobytes here.
 const CROWDED: usize = CAPACITY / 2;
+const KIND_SHARE: usize = 8 << 10;
+const LEAST_CROWDED: usize = 256;
 /// What was not dropped for so long is put together with others where there is no room.
 const IDLE_NS: u64 = 60_000_000_000;
 
@@ -54,11 +57,11 @@ struct Shared {
     /// Who owns which socket is found out beside connections, which are followed as long as this lives.
     watching: Arc<Watching>,
     state: Mutex<State>,
+    crowded: usize,
     own_netns: u32,
     stop: Cancel,
 }
 
-#[derive(Default)]
 struct State {
     history: DropHistory,
     /// The owners that were looked for, once, where the program knew of none.
@@ -84,7 +87,8 @@ impl Drop for Dropping {
 }
 
 impl Dropping {
-    pub(super) fn begin(watching: Arc<Watching>) -> Result<Arc<Self>> {
+    /// What is remembered is in proportion to what the recorder may take.
+    pub(super) fn begin(watching: Arc<Watching>, recorder_limit: usize) -> Result<Arc<Self>> {
         let monitor = watching.count_drops().map_err(|error| Error::HookMissing {
             what: "dropped packets",
             hook: Hook::KfreeSkb,
@@ -94,7 +98,11 @@ impl Dropping {
         let shared = Arc::new(Shared {
             monitor,
             watching,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                history: DropHistory::within(recorder_limit),
+                looked_up: HashMap::new(),
+            }),
+            crowded: crowded(recorder_limit),
             own_netns: sock_diag::network_namespace(),
             stop: Cancel::new(),
         });
@@ -134,6 +142,11 @@ impl Dropping {
     }
 }
 
+/// How many kinds of drops are told apart before those that are quiet are put together.
+fn crowded(recorder_limit: usize) -> usize {
+    (recorder_limit / KIND_SHARE).clamp(LEAST_CROWDED, CROWDED)
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,7 +178,7 @@ impl Shared {
         let facts = read.iter().map(|(key, count)| self.fact(&state, &names, key, count));
         let facts: Vec<DropFact> = facts.collect();
         state.history.record(at, facts, Lost { packets: lost.packets, details: lost.details });
-        if read.len() > CROWDED {
+        if read.len() > self.crowded {
             self.make_room(&mut state, &read, at);
         }
         Ok(())
@@ -349,5 +362,18 @@ impl Watching {
 
     fn process(&self, identity: &flow::Process) -> Option<Arc<Process>> {
         self.following().and_then(|following| following.process(identity))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Recorder;
+
+    #[test]
+    fn what_is_remembered_of_drops_is_in_proportion_to_the_recorder() {
+        assert_eq!(crowded(Recorder::DEFAULT_MEMORY_LIMIT), CROWDED);
+        assert_eq!(crowded(8 << 20), 1024);
+        assert_eq!(crowded(Recorder::SMALLEST_MEMORY_LIMIT), LEAST_CROWDED);
     }
 }

@@ -96,7 +96,7 @@ impl Watch {
                 let watching = self.watching()?;
                 // So that owners of sockets from before are known.
                 watching.shared.sample()?;
-                let dropping = Dropping::begin(watching)?;
+                let dropping = Dropping::begin(watching, self.recorder_limit())?;
                 *current = Arc::downgrade(&dropping);
                 dropping
             }
