@@ -102,6 +102,29 @@ fn what_ended_though_nothing_told_of_it_is_found_and_taken_out() {
 
 #[tag(root)]
 #[test]
+fn an_attempt_that_left_is_not_told_as_one_that_never_did_though_no_change_of_it_was_seen() {
+    Netns::create().enter(|| {
+        let mut options = FlowOptions::default();
+        // As where the kernel passes over all changes of a connection.
+        options.hooks = vec![Hook::Connect, Hook::Release];
+        let monitor = FlowMonitor::attach(&options).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop((TcpStream::connect(address).unwrap(), listener.accept().unwrap()));
+        // There is no way to it.
+        let nowhere = "198.51.100.1:9".parse().unwrap();
+        assert!(TcpStream::connect(nowhere).is_err());
+        let told: Vec<_> = ends(&monitor)
+            .into_iter()
+            .filter(|record| [address, nowhere].contains(&record.remote()))
+            .map(|record| (record.remote(), record.never_sent()))
+            .collect();
+        assert_eq!(told, [(nowhere, true)]);
+    });
+}
+
+#[tag(root)]
+#[test]
 fn of_more_sockets_than_the_table_of_owners_holds_ends_are_told_and_no_owner_is_wrong() {
     const CONNECTIONS: usize = 200;
     const PORT: u16 = 9000;

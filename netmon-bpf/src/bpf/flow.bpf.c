@@ -1285,6 +1285,9 @@ int nm_release(struct bpf_sock *ctx)
 		socket = nm_find(cookie);
 		if (!socket)
 			return NM_ALLOW;
+		/* It left, though the kernel passed over each change that tells so. */
+		if (ctx->state != NM_TCP_CLOSE)
+			socket->attempted = 0;
 		if (socket->attempted) {
 			nm_tell_never_sent(nm_open(socket, ctx), socket, cookie,
 					   bpf_ktime_get_boot_ns());
