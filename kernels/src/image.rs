@@ -12,18 +12,19 @@ use std::{
 use crate::{Result, output, packages::Fetched};
 
 /// What the guest takes from this machine beside busybox: what tests run, which busybox has with fewer options.
-const TOOLS: [&str; 12] = [
-    "dash", "ip", "tc", "nsenter", "unshare", "setpriv", "bpftool", "kmod", "timeout", "sleep", "install",
-    "mkfifo",
+const TOOLS: [&str; 14] = [
+    "dash", "bash", "ip", "tc", "nsenter", "unshare", "setpriv", "prlimit", "bpftool", "kmod", "timeout",
+    "sleep", "install", "mkfifo",
 ];
 
 /// Modules that the tests' interfaces, queues and lists of sockets need; and what those need.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 18] = [
     "veth",
     "bridge",
     "tun",
     "dummy",
     "8021q",
+    "vxlan",
     "sch_ingress",
     "cls_bpf",
     "act_bpf",

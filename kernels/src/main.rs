@@ -30,9 +30,9 @@ struct Options {
     /// Leave the project's own kernel tests out, most of an hour for a kernel
     #[arg(long)]
     without_tests: bool,
-    /// Only kernel tests with this in their names; their number is then not compared
-    #[arg(long, value_name = "PART")]
-    filter: Option<String>,
+    /// Only kernel tests with one of these in their names, with commas between them; their number is then not compared
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    filter: Vec<String>,
     /// Fetch the kernels, and end
     #[arg(long)]
     fetch_only: bool,
@@ -113,8 +113,7 @@ fn try_kernel(kernel: Kernel, options: &Options) -> Result<bool> {
     let tests = options.tests.as_ref().filter(|_| !options.without_tests);
     if let Some(messages) = tests {
         let tests = Tests::of_messages(&fs::read_to_string(messages)?);
-        let (suite, complained) =
-            job::suite(&fetched, &tests, options.filter.as_deref().unwrap_or_default())?;
+        let (suite, complained) = job::suite(&fetched, &tests, &options.filter)?;
         found.suite = suite;
         complaints.push(complained);
     }
@@ -124,18 +123,22 @@ fn try_kernel(kernel: Kernel, options: &Options) -> Result<bool> {
     let expected = expectation.kernels.get(kernel.name()).cloned().unwrap_or_default();
     let mut differences = Differences::between(&expected, &found);
     if tests.is_some() {
-        match options.filter {
-            Some(_) => differences.add_part_of_suite(&expected.suite, &found.suite),
-            None => differences.add_suite(&expected.suite, &found.suite),
+        if options.filter.is_empty() {
+            differences.add_suite(&expected.suite, &found.suite);
+        } else {
+            differences.add_part_of_suite(&expected.suite, &found.suite);
         }
         println!("  {} tests passed, {} did not", found.suite.passed, found.suite.not_here.len());
+        for (test, why) in &found.suite.not_here {
+            println!("  not here  {test}: {why}");
+        }
     }
     print!("{differences}");
     for complaint in &complaints {
         println!("  the kernel complained:\n{complaint}");
     }
     if env::var_os("NETMON_UPDATE").is_some() && complaints.is_empty() {
-        update(&mut expectation, kernel, found, tests.is_some() && options.filter.is_none());
+        update(&mut expectation, kernel, found, tests.is_some() && options.filter.is_empty());
         document::write(&expectation)?;
         return Ok(true);
     }
