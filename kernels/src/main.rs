@@ -27,7 +27,7 @@ struct Options {
     /// Only these situations, with commas between them; `none` for none [default: all of them]
     #[arg(long, value_delimiter = ',', value_parser = situation)]
     situations: Vec<String>,
-    /// Leave the project's own kernel tests out, most of an hour for a kernel
+    /// Leave the project's own kernel tests out, half an hour for a kernel
     #[arg(long)]
     without_tests: bool,
     /// Only kernel tests with one of these in their names, with commas between them; their number is then not compared
