@@ -6,18 +6,21 @@ mod support;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixListener,
     process::Command,
     sync::Mutex,
+    thread,
     time::{Duration, Instant},
 };
 
 use netmon_core::{
     ConnectionsRequest, Control, DiagnoseRequest, DropsRequest, Error, ErrorKind, Filter, Monitor,
     PatternsRequest, RateRequest, SocketsRequest, Source as _, SummaryRequest,
+    fact::Moment,
     source::{
-        SourceChoice,
+        SourceChoice, Span,
         recording::RecordRequest,
-        remote::{Address, RemoteOptions, RemoteSource},
+        remote::{Address, RemoteOptions, RemoteSource, wire::Problem},
     },
 };
 use rustix::process::Signal;
@@ -33,6 +36,51 @@ fn asking(set: impl FnOnce(&mut ConnectionsRequest)) -> ConnectionsRequest {
     let mut request = ConnectionsRequest::default();
     set(&mut request);
     request
+}
+
+/// A daemon that was not started anew since its clients were: it knows what it is, and not this question.
+#[test]
+fn of_a_daemon_from_before_all_connections_should_be_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let problem = Problem::new(ErrorKind::NotFound, "there is nothing at this path");
+    let problem = serde_json::to_string(&problem).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut first = String::new();
+            stream.read_line(&mut first).unwrap();
+            let mut length = 0;
+            for line in stream.by_ref().lines() {
+                let line = line.unwrap().to_ascii_lowercase();
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.parse().unwrap();
+                }
+                if line.is_empty() {
+                    break;
+                }
+            }
+            stream.read_exact(&mut vec![0; length]).unwrap();
+            let (status, kind, body) = if first.starts_with("POST /v1/facts/source ") {
+                ("200 OK", "application/json", r#"{"kind":"live","host":"old","kernel":"6.1"}"#)
+            } else {
+                ("404 Not Found", "application/problem+json", &*problem)
+            };
+            let length = body.len();
+            write!(
+                stream.get_mut(),
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+        }
+    });
+    let source = RemoteSource::open(RemoteOptions::new(Address::Unix(path))).unwrap();
+    let at = Moment { boot_ns: 1, wall: "2026-01-01T00:00:00Z".parse().unwrap() };
+    let (span, everything) = (Span { from: at, to: at }, Filter::everything());
+    assert_eq!(source.active_connections(&span, &everything, &mut |_| {}).unwrap(), None);
+    let error = source.connections(&span, &everything, &mut |_| {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "what every daemon knows is still asked of it: {error}");
 }
 
 /// A recording has nothing to gain from leaving out what was quiet, and says so.

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     clean::CleanText,
     control::{Cancel, Control},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     fact::{
         ConnectionTotals, Direction, HookStatus, InterfaceSnapshot, Leftover, Moment, Observed,
         ProtocolSnapshot, SocketSnapshot,
@@ -455,7 +455,11 @@ impl Source for RemoteSource {
         filter: &Filter,
         visit: &mut dyn FnMut(Sighting<'_>),
     ) -> Result<Option<Observed>> {
-        self.sightings("facts/active_connections", span, filter, visit)
+        match self.sightings("facts/active_connections", span, filter, visit) {
+            // A daemon from before there was this question goes on until it is started anew.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            answer => answer,
+        }
     }
 
     fn counted(&self, at: &Moment) -> Result<Moment> {
