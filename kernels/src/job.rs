@@ -116,7 +116,8 @@ impl Tests {
     }
 }
 
-/// Runs the kernel tests on a kernel, those whose names contain one of `parts`, or all for none; and says what the kernel itself complained of.
+/// Runs the kernel tests on a kernel, those whose names contain one of `parts`, or all for none; and says what the kernel
+/// itself complained of.
 ///
 /// # Errors
 /// Where the machine does not run.

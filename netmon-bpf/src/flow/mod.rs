@@ -500,14 +500,18 @@ impl FlowMonitor {
     /// yet gets the process that is told here. About 1 us each.
     ///
     /// Of an established TCP connection on which nothing came or went since `quiet_since`, no more is told than that it is
-    /// there; this takes a third of the time. Returned is when the list began: what comes or goes from then on is not quiet
-    /// in a list that is asked for with it.
+    /// there; this takes half of the time. Returned is when the list began, where the kernel told: what comes or goes from
+    /// then on is not quiet in a list that is asked for with it.
     ///
-    /// Only one such list can be made at a time.
+    /// Lists are made one after the other.
     ///
     /// # Errors
     /// [`Error::Unsupported`] without [`Hook::SocketIterator`]; [`Error::Kernel`].
-    pub fn sockets(&self, quiet_since: Option<Ticks>, visit: impl FnMut(Listed<'_>)) -> Result<Ticks> {
+    pub fn sockets(
+        &self,
+        quiet_since: Option<Ticks>,
+        visit: impl FnMut(Listed<'_>),
+    ) -> Result<Option<Ticks>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let quiet = record::Settings {
             quiet: u32::from(quiet_since.is_some()),
@@ -520,12 +524,11 @@ impl FlowMonitor {
         }
         // Held until the list is made, as it is made by these settings.
         iterate(self.sockets.as_ref(), Hook::SocketIterator, visit)?;
-        let began = match &self.list_began {
-            Some(map) => map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY),
-            None => Ok(None),
-        };
-        let began = began.map_err(|error| Error::from_libbpf("read when a list began", error))?;
-        Ok(Ticks(began.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)))
+        let Some(map) = &self.list_began else { return Ok(None) };
+        let began = map
+            .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| Error::from_libbpf("read when a list began", error))?;
+        Ok(began.and_then(|bytes| bytes.try_into().ok()).map(|bytes| Ticks(u32::from_ne_bytes(bytes))))
     }
 
     /// Tells of every TCP socket that no process holds, in the network namespace of the calling thread.

@@ -1,7 +1,7 @@
 //! Records of BPF programs as facts: who each process is, what each change means.
 
 use std::{
-    collections::VecDeque,
+    collections::{VecDeque, hash_map::Entry},
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -410,7 +410,9 @@ impl Following {
             }
         }
         listing.finish();
-        known.list_began(began_by, began);
+        if let Some(began) = began {
+            known.list_began(began_by, began);
+        }
         if quiet_since.is_none() {
             known.listed = sockets.len();
         }
@@ -475,9 +477,10 @@ impl Listing<'_> {
     }
 
     fn quiet(&mut self, record: &QuietRecord) {
-        let is_new = self.rows.insert((record.cookie, false), None).is_none();
-        if is_new && record.netns == self.netns {
-            self.in_use += 1;
+        // Where another descriptor of it was told whole, its row stays.
+        if let Entry::Vacant(place) = self.rows.entry((record.cookie, false)) {
+            place.insert(None);
+            self.in_use += u64::from(record.netns == self.netns);
         }
     }
 
