@@ -12,6 +12,8 @@ pub(crate) fn start(verbose: u8) {
         .with_env_filter(filter(verbose))
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Where nobody reads the log any more, saying so would end whoever logs.
+        .log_internal_errors(false)
         .with_filter_reloading();
     let handle = log.reload_handle();
     let change: ChangeLevel = Box::new(move |verbose| {

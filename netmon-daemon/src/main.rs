@@ -148,7 +148,12 @@ fn log(config: &Config) -> Result<(), Failure> {
         ),
         status: 2,
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        // Where nobody reads the log any more, saying so would end whoever logs.
+        .log_internal_errors(false);
     match config.log.format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

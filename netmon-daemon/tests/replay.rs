@@ -669,6 +669,30 @@ hosts = [\"monitor.example\"]
 }
 
 #[test]
+fn where_nobody_reads_its_log_it_answers_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sock");
+    let (log, stderr) = std::io::pipe().unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_netmond"))
+        .args(["--socket", path(&socket), "--source", &format!("replay:{DEMO}")])
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&process);
+    let is_there = || Monitor::open(&SourceChoice::Unix(socket.clone())).is_ok();
+    wait_for("the daemon", is_there, String::new);
+    drop(log);
+    // It logs that it reads its settings again.
+    for _ in 0..3 {
+        rustix::process::kill_process(pid, Signal::HUP).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(is_there());
+    }
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(process.wait().unwrap().success());
+}
+
+#[test]
 fn clients_say_that_the_daemon_is_gone_and_go_on_with_the_next() {
     let mut daemon = Daemon::replaying(&[]);
     let monitor = Monitor::open(&SourceChoice::Unix(daemon.socket())).unwrap();
