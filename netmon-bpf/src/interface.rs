@@ -342,7 +342,7 @@ impl InterfaceCounter {
                 let action = "attach to XDP";
                 match source.raw_os_error() {
                     // dev_get_by_index() failing is EINVAL here, unlike at tcx.
-                    Some(EINVAL) if xdp_attach_mode(ifindex).is_err() => {
+                    Some(EINVAL) if !exists(ifindex) => {
                         Error::NoSuchInterface { action: action.to_owned(), source }
                     }
                     _ => Error::from_io(action, source),
@@ -366,7 +366,7 @@ impl InterfaceCounter {
     }
 
     /// Whether a link is still that of an interface: one that was removed may have come back, under its number even, and
-    /// the link does not. A filter of clsact says always yes.
+    /// the link does not. Of a filter of clsact only its discipline can tell, so that it says always yes.
     pub fn is_attached(&self) -> bool {
         let Attachment::Link(link) = &self.attachment else { return true };
         match LinkInfo::from_fd(link.as_fd()).map(|link| link.info) {
@@ -380,6 +380,18 @@ impl InterfaceCounter {
     pub fn counts_frames(&self) -> bool {
         self.frames
     }
+}
+
+/// Whether there is an interface with this index; where that cannot be told, yes.
+fn exists(ifindex: u32) -> bool {
+    use rustix::{
+        io::Errno,
+        net::{AddressFamily, SocketFlags, SocketType, netdevice::index_to_name_inlined, socket_with},
+    };
+
+    let name = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| index_to_name_inlined(&socket, ifindex));
+    !matches!(name, Err(Errno::NODEV | Errno::NXIO))
 }
 
 /// Where the XDP program of an interface runs, `XDP_ATTACHED_NONE` without one. libbpf asks by netlink, as any user may.

@@ -5,7 +5,7 @@ mod kernel_support;
 
 use std::{ffi::OsStr, net::SocketAddr, os::unix::ffi::OsStrExt as _, thread, time::Duration};
 
-use kernel_support::{classes, measure, request, row};
+use kernel_support::{classes, here, measure, request, row};
 use netmon_core::{
     Control, Error, Monitor, RateRequest, RatesAnswer,
     fact::{Direction::*, InterfaceState},
@@ -50,7 +50,7 @@ fn frames(answer: &RatesAnswer) -> u64 {
 #[tag(root)]
 #[test]
 fn an_interface_removed_in_the_window_is_an_error_that_names_it() {
-    for hook in [HookChoice::Tcx, HookChoice::Clsact, HookChoice::Xdp] {
+    for hook in here([HookChoice::Tcx, HookChoice::Clsact, HookChoice::Xdp]) {
         let link = VethPair::create();
         link.near.netns.enter(|| {
             let mut watch = watch(&request(hook));
@@ -178,7 +178,7 @@ fn a_renamed_interface_has_its_new_name_and_is_counted_on() {
 #[tag(root)]
 #[test]
 fn an_interface_made_again_under_its_name_is_followed_and_counted_by_protocol_again() {
-    for hook in [HookChoice::Tcx, HookChoice::Clsact, HookChoice::Xdp] {
+    for hook in here([HookChoice::Tcx, HookChoice::Clsact, HookChoice::Xdp]) {
         let mut link = VethPair::create();
         let mut watch = link.near.netns.enter(|| watch(&request(hook)));
         let mut next = |link: &VethPair| link.near.netns.enter(|| next(&mut watch));
@@ -219,7 +219,7 @@ fn an_interface_made_again_under_its_name_is_followed_and_counted_by_protocol_ag
 #[tag(root)]
 #[test]
 fn an_interface_made_again_with_its_number_too_is_counted_by_protocol_again_and_never_as_zero() {
-    for hook in [HookChoice::Tcx, HookChoice::Xdp] {
+    for hook in here([HookChoice::Tcx, HookChoice::Clsact, HookChoice::Xdp]) {
         let link = VethPair::create();
         let mut watch = link.near.netns.enter(|| watch(&request(hook)));
         let mut next = |link: &VethPair| link.near.netns.enter(|| next(&mut watch));

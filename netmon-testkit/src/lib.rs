@@ -39,12 +39,13 @@ pub use traffic::Datagrams;
 pub use tun::Tun;
 
 use std::{
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
-/// How long anything may take before the test fails. Generous: it is reached only where something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take before the test fails. Generous, as for an emulated machine: it is reached only where
+/// something is broken.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds.
 ///
@@ -56,6 +57,19 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the running kernel is of this version or a later one: tests of what came with it can say what there is before.
+///
+/// # Panics
+/// Where the kernel does not tell its version.
+pub fn kernel_is_since(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(is)), Some(Ok(sub))) => (is, sub) >= (major, minor),
+        _ => panic!("what version is {release:?}?"),
     }
 }
 

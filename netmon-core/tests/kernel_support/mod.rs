@@ -3,7 +3,19 @@
 use std::time::Duration;
 
 use netmon_core::{Control, Monitor, Rate, RateRequest, RatesAnswer, fact::Direction, request::HookChoice};
-use netmon_testkit::{Side, VethPair};
+use netmon_testkit::{Side, VethPair, kernel_is_since};
+
+/// What counts packets unless another hook is asked for: tcx, or clsact before Linux 6.6.
+#[allow(dead_code, reason = "not in every program of tests")]
+pub(crate) fn preferred() -> HookChoice {
+    if kernel_is_since(6, 6) { HookChoice::Tcx } else { HookChoice::Clsact }
+}
+
+/// Those of these hooks that the kernel has.
+#[allow(dead_code, reason = "not in every program of tests")]
+pub(crate) fn here(hooks: impl IntoIterator<Item = HookChoice>) -> Vec<HookChoice> {
+    hooks.into_iter().filter(|hook| *hook != HookChoice::Tcx || kernel_is_since(6, 6)).collect()
+}
 
 /// The shortest window on the near side's interface, in both directions. What is sent in it may take longer: the window
 /// ends after that.

@@ -73,6 +73,8 @@ pub(super) struct ClsactCounter {
     /// `None` only while it is dropped, so that the filter goes before the discipline.
     counter: Option<InterfaceCounter>,
     ifindex: u32,
+    direction: Direction,
+    handle: u32,
     qdisc_is_ours: bool,
     /// Shows the others that this slot's process lives.
     _slot: UnixDatagram,
@@ -103,7 +105,10 @@ impl ClsactCounter {
 
         let handle = MARK | if qdisc_is_ours { QDISC_IS_OURS } else { 0 } | number;
         match InterfaceCounter::attach_clsact(Clsact { ifindex, handle }, direction, framing) {
-            Ok(counter) => Ok(Self { counter: Some(counter), ifindex, qdisc_is_ours, _slot: slot }),
+            Ok(counter) => {
+                let counter = Some(counter);
+                Ok(Self { counter, ifindex, direction, handle, qdisc_is_ours, _slot: slot })
+            }
             Err(error) => {
                 if qdisc_is_ours {
                     remove_empty_qdisc(ifindex);
@@ -111,6 +116,14 @@ impl ClsactCounter {
                 Err(error)
             }
         }
+    }
+
+    /// Whether the filter is still there: it goes with an interface that is removed, and one that is made again under its
+    /// number has none. What cannot be told counts as there.
+    pub(super) fn is_attached(&self) -> bool {
+        let is_it = |filter: &netlink::Filter| is_ours(filter) && filter.handle == self.handle;
+        netlink::clsact_filters(self.ifindex, self.direction)
+            .map_or(true, |filters| filters.iter().any(is_it))
     }
 
     pub(super) fn read(&self) -> Result<netmon_bpf::interface::InterfaceCounters, netmon_bpf::Error> {

@@ -76,7 +76,7 @@ impl Attached {
     fn is_attached(&self) -> bool {
         match self {
             Self::Link(counter) => counter.is_attached(),
-            Self::Clsact(_) => true,
+            Self::Clsact(counter) => counter.is_attached(),
         }
     }
 
