@@ -416,6 +416,29 @@ static __always_inline struct nm_socket *nm_find_socket(struct sock *sk, __u64 *
 	return socket;
 }
 
+#ifdef NM_OLD
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} nm_number SEC(".maps");
+
+/* The same for programs of cgroups, which get their socket as a pointer that must not be looked
+ * for: what was stored is only a number. */
+static __always_inline struct nm_socket *nm_find_by_address(void *sk, __u64 *cookie)
+{
+	__u32 zero = 0;
+	volatile __u64 *number = bpf_map_lookup_elem(&nm_number, &zero);
+
+	if (!number)
+		return NULL;
+	*number = (__u64)sk;
+	*cookie = *number;
+	return nm_find(*cookie);
+}
+#endif
+
 static __always_inline struct nm_socket *nm_find_or_add(__u64 cookie)
 {
 	struct nm_socket *socket = bpf_map_lookup_elem(&nm_connections, &cookie);
@@ -1283,6 +1306,10 @@ int nm_release(struct bpf_sock *ctx)
 	if (protocol == NM_IPPROTO_TCP) {
 		cookie = bpf_get_socket_cookie(ctx);
 		socket = nm_find(cookie);
+#ifdef NM_OLD
+		if (!socket)
+			socket = nm_find_by_address(ctx, &cookie);
+#endif
 		if (!socket)
 			return NM_ALLOW;
 		/* It left, though the kernel passed over each change that tells so. */
@@ -1309,6 +1336,9 @@ int nm_release(struct bpf_sock *ctx)
 	if (!datagrams || (!datagrams->first.opened_ns && !datagrams->unknown.opened_ns))
 		return NM_ALLOW;
 	socket = &datagrams->socket;
+	/* Where packets are counted, nothing else tells who pings. */
+	if (socket->attribution == NM_ATTRIBUTION_UNKNOWN)
+		nm_claim(socket, NM_ATTRIBUTION_EXACT);
 	sk = nm_open(socket, ctx);
 	now = bpf_ktime_get_boot_ns();
 	flags = NM_FLAG_SOCKET_CLOSED;
@@ -1462,9 +1492,11 @@ static __always_inline int nm_count_packet(struct __sk_buff *skb, bool sent)
 		if (bpf_skb_load_bytes(skb, headers, &udp, sizeof(udp)))
 			return NM_ALLOW;
 		key.remote_port = bpf_ntohs(sent ? udp.destination : udp.source);
+		/* ICMP's header is written and read by programs, with the rest. */
+		headers += sizeof(udp);
 	}
 	packets = skb->gso_segs > 1 ? skb->gso_segs : 1;
-	length = skb->len - headers - sizeof(udp);
+	length = skb->len - headers;
 	if (length < 0)
 		return NM_ALLOW;
 

@@ -24,7 +24,7 @@ use std::{
     fmt,
     fs::{self, File},
     io::{self, Read as _},
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -33,12 +33,13 @@ use std::{
 
 use libbpf_rs::{
     Iter, Link, MapCore as _, MapFlags, MapHandle, RingBuffer, RingBufferBuilder,
+    btf::{Btf, BtfType},
     skel::{OpenSkel as _, Skel, SkelBuilder as _},
 };
 pub(crate) use record::address;
 pub use record::{
-    Attribution, Change, ConnectionRecord, Flow, FlowKey, Listed, Process, ProcessRecord, QuietRecord,
-    Record, Role, SocketRecord, Ticks,
+    Attribution, Change, ConnectionRecord, Flow, FlowKey, Listed, OwnerRecord, Process, ProcessRecord,
+    QuietRecord, Record, Role, SocketRecord, Ticks,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use zerocopy::IntoBytes as _;
@@ -137,25 +138,46 @@ impl Hook {
         self.of_cgroup() || matches!(self, Self::SetState | Self::SystemCalls)
     }
 
+    /// What a kernel's types (BTF) have where it has the tracepoints and iterators of its programs.
+    fn kernel_types(self) -> &'static [&'static str] {
+        match self {
+            Self::SetState => &["btf_trace_inet_sock_set_state", "btf_trace_tcp_destroy_sock"],
+            Self::SendLength => &["btf_trace_sock_send_length"],
+            Self::ReceiveLength => &["btf_trace_sock_recv_length"],
+            Self::ErrorReport => &["btf_trace_inet_sk_error_report"],
+            Self::SystemCalls => &["btf_trace_sys_exit"],
+            Self::SocketIterator => &["bpf_iter_task_file"],
+            Self::TcpIterator => &["bpf_iter_tcp", "bpf_iter_bpf_map_elem"],
+            Self::Connect | Self::SendMessage | Self::ReceiveMessage | Self::Release | Self::Packets => &[],
+        }
+    }
+
+    fn absent(self) -> Error {
+        Error::Unsupported {
+            action: format!("use the {self}"),
+            source: io::Error::other("it came with a later version of Linux"),
+        }
+    }
+
     fn of_program(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|hook| hook.programs().contains(&name))
     }
 
-    /// Whether each hook can be used here: the programs are loaded for real, and dropped again. Some 50 ms where all can,
-    /// some 20 ms a hook otherwise. [`Hook::Packets`] is left out where it is not needed.
+    /// Whether each hook can be used here: the programs are loaded for real, and dropped again. Some 50 ms where the
+    /// kernel loads all that it has, some 20 ms a hook otherwise. [`Hook::Packets`] is left out where it is not needed.
     pub fn probe_all() -> Vec<(Self, Result<()>)> {
-        let mut hooks = Self::ALL.to_vec();
-        hooks.retain(|hook| *hook != Self::Packets);
-        let mut storage = MaybeUninit::uninit();
-        if cgroup_root().is_ok() && load(&mut storage, &hooks, &FlowOptions::default()).is_ok() {
-            return hooks.into_iter().map(|hook| (hook, Ok(()))).collect();
+        let options = FlowOptions { hooks: Self::ALL.to_vec(), ..FlowOptions::default() };
+        let cgroup = cgroup_root();
+        let mut choice = Choice::of(&options, &cgroup);
+        let mut storages = [MaybeUninit::uninit(), MaybeUninit::uninit()];
+        let [first, second] = &mut storages;
+        let loads = load(first, &choice.wanted, &options).is_ok() || {
+            choice.leave_out_absent() && load(second, &choice.wanted, &options).is_ok()
+        };
+        if !loads {
+            choice.leave_out(Self::probe);
         }
-        let mut probed: Vec<_> = hooks.into_iter().map(|hook| (hook, hook.probe())).collect();
-        let is_length = |hook| matches!(hook, Self::SendLength | Self::ReceiveLength);
-        if probed.iter().any(|(hook, result)| is_length(*hook) && result.is_err()) {
-            probed.push((Self::Packets, Self::Packets.probe()));
-        }
-        probed
+        choice.into_results()
     }
 
     /// Whether this hook can be used here, by itself.
@@ -165,6 +187,80 @@ impl Hook {
         }
         let mut storage = MaybeUninit::uninit();
         load(&mut storage, &[self], &FlowOptions::default()).map(drop)
+    }
+}
+
+/// Which hooks are to be loaded, and why the others cannot be.
+struct Choice<'a> {
+    wanted: Vec<Hook>,
+    failed: Vec<(Hook, Error)>,
+    /// Whether packets may be counted instead of whole datagrams, which are better: until that is tried.
+    may_count_packets: bool,
+    cgroup: &'a Result<File>,
+}
+
+impl<'a> Choice<'a> {
+    /// What is asked for, but for what wants control groups where there are none.
+    fn of(options: &FlowOptions, cgroup: &'a Result<File>) -> Self {
+        let mut choice = Self {
+            wanted: Vec::new(),
+            failed: Vec::new(),
+            may_count_packets: options.hooks.contains(&Hook::Packets),
+            cgroup,
+        };
+        for hook in options.hooks.iter().filter(|hook| **hook != Hook::Packets) {
+            choice.take(*hook, &|_| Ok(()));
+        }
+        choice
+    }
+
+    fn take(&mut self, hook: Hook, can: &impl Fn(Hook) -> Result<()>) {
+        let outcome = match self.cgroup {
+            Err(error) if hook.of_cgroup() => Err(error.again()),
+            _ => can(hook),
+        };
+        match outcome {
+            Ok(()) => self.wanted.push(hook),
+            Err(error) => self.failed.push((hook, error)),
+        }
+    }
+
+    /// Leaves out what cannot be used; and takes packets instead of whole datagrams where these are left out.
+    fn leave_out(&mut self, can: impl Fn(Hook) -> Result<()>) {
+        const LENGTHS: [Hook; 2] = [Hook::SendLength, Hook::ReceiveLength];
+        for hook in mem::take(&mut self.wanted) {
+            self.take(hook, &can);
+        }
+        if !LENGTHS.iter().all(|hook| self.wanted.contains(hook)) && mem::take(&mut self.may_count_packets) {
+            self.wanted.retain(|hook| !LENGTHS.contains(hook));
+            self.take(Hook::Packets, &can);
+        }
+    }
+
+    /// Leaves out what the kernel does not have at all, which its types tell without loading anything. Whether there was
+    /// anything.
+    fn leave_out_absent(&mut self) -> bool {
+        let before = self.failed.len();
+        let is_old = kernel_is_before(5, 13);
+        let kernel = Btf::from_vmlinux().ok();
+        let has =
+            |name: &&str| kernel.as_ref().is_none_or(|it| it.type_by_name::<BtfType<'_>>(name).is_some());
+        self.leave_out(|hook| {
+            let is_there = (hook.is_old() || !is_old) && hook.kernel_types().iter().all(has);
+            if is_there { Ok(()) } else { Err(hook.absent()) }
+        });
+        self.failed.len() > before
+    }
+
+    /// Why nothing can be used: what is not permitted says more than what an old kernel does not have.
+    fn why_none(self, first: Error) -> Error {
+        let mut refused = self.failed.into_iter().map(|(_, error)| error);
+        refused.find(|error| matches!(error, Error::NotPermitted { .. })).unwrap_or(first)
+    }
+
+    fn into_results(self) -> Vec<(Hook, Result<()>)> {
+        let usable = self.wanted.into_iter().map(|hook| (hook, Ok(())));
+        usable.chain(self.failed.into_iter().map(|(hook, error)| (hook, Err(error)))).collect()
     }
 }
 
@@ -282,49 +378,31 @@ impl FlowMonitor {
     /// Where no hook can be used: why not.
     pub fn attach(options: &FlowOptions) -> Result<Self> {
         let cgroup = cgroup_root();
-        let mut failed: Vec<(Hook, Error)> = Vec::new();
-        let mut wanted = options.hooks.clone();
-        // Whole datagrams are better than packets.
-        wanted.retain(|hook| *hook != Hook::Packets);
-        if let Err(error) = &cgroup {
-            wanted.retain(|hook| !hook.of_cgroup());
-            for hook in options.hooks.iter().filter(|hook| hook.of_cgroup()) {
-                failed.push((*hook, error.again()));
-            }
+        let mut choice = Choice::of(options, &cgroup);
+        // One program that cannot be loaded fails its whole object. Mostly it is one that the kernel does not have; only
+        // where it is another, each is tried by itself.
+        let (mut first, mut second, mut third) =
+            (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
+        let mut loaded = load(&mut first, &choice.wanted, options);
+        if let Err(error @ Error::NotPermitted { .. }) = &loaded
+            && Hook::SetState.probe().is_err()
+        {
+            return Err(error.again());
         }
-
-        // One program that cannot be loaded fails its whole object: only then each is tried by itself.
-        let (mut storage, mut second_storage) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        let skeleton = match load(&mut storage, &wanted, options) {
+        if loaded.is_err() && choice.leave_out_absent() {
+            loaded = load(&mut second, &choice.wanted, options);
+        }
+        let skeleton = match loaded {
             Ok(skeleton) => skeleton,
-            Err(error @ Error::NotPermitted { .. }) if Hook::SetState.probe().is_err() => return Err(error),
-            Err(first) => {
-                wanted.retain(|hook| match hook.probe() {
-                    Ok(()) => true,
-                    Err(error) => {
-                        failed.push((*hook, error));
-                        false
-                    }
-                });
-                let lengths = [Hook::SendLength, Hook::ReceiveLength];
-                if options.hooks.contains(&Hook::Packets) && !lengths.iter().all(|hook| wanted.contains(hook))
-                {
-                    wanted.retain(|hook| !lengths.contains(hook));
-                    match cgroup.as_ref().map(|_| Hook::Packets.probe()) {
-                        Ok(Ok(())) => wanted.push(Hook::Packets),
-                        Ok(Err(error)) => failed.push((Hook::Packets, error)),
-                        Err(_) => {}
-                    }
+            Err(error) => {
+                choice.leave_out(Hook::probe);
+                if choice.wanted.is_empty() {
+                    return Err(choice.why_none(error));
                 }
-                if wanted.is_empty() {
-                    // What is not permitted says more than what an old kernel does not have.
-                    let refused = failed.into_iter().map(|(_, error)| error);
-                    let mut refused = refused.filter(|error| matches!(error, Error::NotPermitted { .. }));
-                    return Err(refused.next().unwrap_or(first));
-                }
-                load(&mut second_storage, &wanted, options)?
+                load(&mut third, &choice.wanted, options)?
             }
         };
+        let Choice { wanted, failed, .. } = choice;
 
         let records = Arc::new(Mutex::new(Vec::new()));
         let ring = open_ring(skeleton.object(), &records)?;
@@ -558,6 +636,20 @@ impl FlowMonitor {
         Ok(unseen)
     }
 
+    /// What is written down of TCP sockets, each with its cookie: for lists of sockets that the iterators do not make.
+    /// Before Linux 5.12 a socket that was accepted has no cookie until somebody lists it; it has `None` here then, and
+    /// its addresses tell which it is. What is older than the programs and was not used since is not among them. As large
+    /// as the table is, this takes some 25 ms.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn written_down(&self) -> Result<Vec<(Option<u64>, OwnerRecord)>> {
+        let read: Vec<(u64, OwnerRecord)> = object::read_hash(&self.connections, "read who owns sockets")?;
+        // The address of the socket stands in for a cookie: those of the kernel have their highest bit set.
+        let cookie = |key: u64| (key >> 63 == 0).then_some(key);
+        Ok(read.into_iter().map(|(key, record)| (cookie(key), record)).collect())
+    }
+
     /// The maps of `owners.h`.
     pub(crate) fn owners(&self) -> (&MapHandle, &MapHandle) {
         (&self.connections, &self.datagram_sockets)
@@ -626,10 +718,7 @@ fn load<'object>(
     }
     if kernel_is_before(5, 13) {
         if let Some(hook) = hooks.iter().find(|hook| !hook.is_old()) {
-            return Err(Error::Unsupported {
-                action: format!("use the {hook}"),
-                source: io::Error::other("it came with a later version of Linux"),
-            });
+            return Err(hook.absent());
         }
         load!(old::FlowOldSkelBuilder::default())
     } else {

@@ -163,6 +163,65 @@ pub enum Role {
     Listener,
 }
 
+impl Role {
+    fn from_kernel(role: u8) -> Self {
+        match types::nm_role(role.into()) {
+            types::nm_role::NM_ROLE_CLIENT => Self::Client,
+            types::nm_role::NM_ROLE_SERVER => Self::Server,
+            types::nm_role::NM_ROLE_LISTENER => Self::Listener,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What is written down of a TCP socket from its connecting or accepting to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct OwnerRecord {
+    /// The process that connected, listens or accepted.
+    pub owner: Process,
+    /// The process that used it last, where it is another one.
+    pub last_user: Process,
+    address: u64,
+    /// When it began, in nanoseconds since boot; 0 where nobody watched then.
+    pub opened_ns: u64,
+    /// When the handshake was done; 0 where it was not, or nobody watched.
+    pub established_ns: u64,
+    attribution: u8,
+    role: u8,
+    reserved: [u8; 2],
+    remote_port: u16,
+    reserved2: u16,
+    remote: [u8; 16],
+    local: [u8; 16],
+    /// The network namespace's inode number; 0 until the handshake is done.
+    pub netns: u32,
+    local_port: u16,
+    reserved3: u16,
+}
+
+impl OwnerRecord {
+    /// How the owner is known.
+    pub fn attribution(&self) -> Attribution {
+        Attribution::from_kernel(self.attribution)
+    }
+
+    /// Who began it.
+    pub fn role(&self) -> Role {
+        Role::from_kernel(self.role)
+    }
+
+    /// The address on this side, once the handshake is done.
+    pub fn local(&self) -> SocketAddr {
+        address(self.local, self.local_port)
+    }
+
+    /// The address on the other side, once the handshake is done.
+    pub fn remote(&self) -> SocketAddr {
+        address(self.remote, self.remote_port)
+    }
+}
+
 /// A connection, as it is or as it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -232,12 +291,7 @@ impl ConnectionRecord {
 
     /// Who began it.
     pub fn role(&self) -> Role {
-        match types::nm_role(self.role.into()) {
-            types::nm_role::NM_ROLE_CLIENT => Role::Client,
-            types::nm_role::NM_ROLE_SERVER => Role::Server,
-            types::nm_role::NM_ROLE_LISTENER => Role::Listener,
-            _ => Role::Unknown,
-        }
+        Role::from_kernel(self.role)
     }
 
     /// The address on this side; v4-mapped addresses are IPv4.
@@ -495,6 +549,11 @@ pin!(ConnectionRecord = nm_connection_record {
 });
 pin!(SocketRecord = nm_socket_record {
     connection => connection, inode => inode, receive_queue => receive_queue, send_queue => send_queue, holder => holder,
+});
+pin!(OwnerRecord = nm_socket {
+    owner => owner, last_user => last_user, address => address, opened_ns => opened_ns,
+    established_ns => established_ns, attribution => attribution, role => role, remote_port => remote_port,
+    remote => remote, local => local, netns => netns, local_port => local_port,
 });
 pin!(QuietRecord = nm_quiet_record { kind => r#type, netns => netns, cookie => cookie });
 pin!(FlowKey = nm_flow_key { cookie => cookie, remote => remote, remote_port => remote_port });

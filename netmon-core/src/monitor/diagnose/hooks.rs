@@ -27,7 +27,8 @@ fn judge_hooks(facts: &Facts) -> Verdict {
         numbers: vec![Number::count("missing_hooks", missing.len() as u64).at_least(1.0)],
         examples: examples.collect(),
         likely_cause: "this process may not use BPF, or the kernel is older than the hook",
-        next_step: "start netmond, which observes for every user, or give this program the capabilities",
+        next_step: "start netmond, which observes for every user, or give this program the capabilities; what the kernel \
+                    lacks comes with a later one",
         command: "netmon-cli doctor".to_owned(),
     };
     draft.found(Rule::MissingHooks)

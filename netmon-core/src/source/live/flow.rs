@@ -14,8 +14,8 @@ pub(super) use netmon_bpf::flow::Ticks;
 use netmon_bpf::{
     drops::DropMonitor,
     flow::{
-        self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Listed, QuietRecord, Record,
-        SocketRecord,
+        self, ConnectionRecord, Flow, FlowKey, FlowMonitor, FlowOptions, Listed, OwnerRecord, QuietRecord,
+        Record, SocketRecord,
     },
 };
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
@@ -349,9 +349,27 @@ impl Following {
         Ok(unseen.iter().map(|record| known.ended_unseen(record)).collect())
     }
 
-    /// All sockets by `sock_diag` and `/proc`, where there is no iterator.
+    /// All sockets by `sock_diag` and `/proc`, where there is no iterator. TCP's have the owners that were written down.
     pub(super) fn list_without_iterator(&self) -> Result<SocketSnapshot> {
         let mut snapshot = sock_diag::snapshot(&self.known().table)?;
+        let written_down = self.monitor.written_down().map_err(kernel_error)?;
+        let mut by_cookie = FxHashMap::default();
+        let mut by_addresses = FxHashMap::default();
+        for (cookie, record) in &written_down {
+            match cookie {
+                Some(cookie) => by_cookie.insert(*cookie, record),
+                None => by_addresses.insert((record.netns, record.local(), record.remote()), record),
+            };
+        }
+        let mut known = self.known();
+        let tcp = snapshot.sockets.iter_mut().map(|socket| &mut socket.connection);
+        for fact in tcp.filter(|fact| fact.protocol == Protocol::Tcp) {
+            let accepted = || by_addresses.get(&(fact.netns, fact.local, fact.remote?));
+            if let Some(record) = by_cookie.get(&fact.cookie).or_else(accepted) {
+                known.add_written_down(fact, record);
+            }
+        }
+        drop(known);
         let Observed { active_hooks, missing_hooks, warnings, .. } = self.observed();
         snapshot.observed.active_hooks.extend(active_hooks);
         snapshot.observed.missing_hooks.extend(missing_hooks);
@@ -644,13 +662,8 @@ impl Known {
         fact.established = BootTime::from_ns(record.established_ns);
         fact.last_seen = BootTime::from_ns(record.last_seen_ns);
         fact.netns = record.netns;
-        fact.process = self.process(&record.owner);
-        if fact.process.is_some() && record.owner.tid != record.owner.pid && record.owner.tid != 0 {
-            let comm = CleanText::from_bytes(record.owner.thread_comm());
-            fact.thread = Some(Arc::new(Thread { tid: record.owner.tid, comm }));
-        }
+        self.own(&mut fact, &record.owner, &record.last_user);
         fact.attribution = attribution(record.attribution());
-        fact.last_user = self.process(&record.last_user);
         let remote = record.remote();
         let has_peer = !record.peer_unknown() && (remote.port() != 0 || !remote.ip().is_unspecified());
         fact.remote = has_peer.then_some(remote);
@@ -675,6 +688,32 @@ impl Known {
             tcp
         });
         fact
+    }
+
+    /// Says whose connection it is.
+    fn own(&mut self, fact: &mut ConnectionFact, owner: &flow::Process, last_user: &flow::Process) {
+        fact.process = self.process(owner);
+        if fact.process.is_some() && owner.tid != owner.pid && owner.tid != 0 {
+            let comm = CleanText::from_bytes(owner.thread_comm());
+            fact.thread = Some(Arc::new(Thread { tid: owner.tid, comm }));
+        }
+        fact.last_user = self.process(last_user);
+    }
+
+    /// Adds what is written down of a TCP socket to what another list tells of it: its end will be told with that, and is
+    /// to be known for the end of the same connection.
+    fn add_written_down(&mut self, fact: &mut ConnectionFact, record: &OwnerRecord) {
+        fact.opened = BootTime::from_ns(record.opened_ns);
+        fact.established = BootTime::from_ns(record.established_ns);
+        if record.owner.is_known() {
+            self.own(fact, &record.owner, &record.last_user);
+            fact.attribution = attribution(record.attribution());
+        }
+        match record.role() {
+            flow::Role::Client => fact.direction = ConnectionDirection::Outbound,
+            flow::Role::Server => fact.direction = ConnectionDirection::Inbound,
+            flow::Role::Unknown | flow::Role::Listener => {}
+        }
     }
 
     /// Who began a connection that is older than the programs: it came in if somebody listens on its port.
