@@ -24,7 +24,7 @@ const CLI: &str = env!("CARGO_BIN_EXE_netmon-cli");
 const DEMO: &str = concat!("replay:", env!("CARGO_MANIFEST_DIR"), "/../netmon-core/recordings/demo.jsonl");
 const LINES: NonZeroU16 = NonZeroU16::new(50).unwrap();
 const COLUMNS: NonZeroU16 = NonZeroU16::new(120).unwrap();
-const SLACK: Duration = Duration::from_secs(30);
+const SLACK: Duration = netmon_testkit::PATIENCE;
 
 /// The program on a terminal, with a state directory of its own.
 struct Terminal {

@@ -49,8 +49,8 @@ fn a_clock_that_is_set_moves_no_window_and_no_duration() {
         let mut rates = RateRequest::default();
         rates.interfaces = vec!["lo".to_owned()];
         rates.window = Duration::from_millis(200);
-        let mut watch = monitor.watch_rates(&rates).unwrap();
         let start = Instant::now();
+        let mut watch = monitor.watch_rates(&rates).unwrap();
         let mut request = ConnectionsRequest::default();
         request.filter.include_own = true;
         request.since = Some(Duration::from_secs(600));

@@ -22,7 +22,7 @@ use netmon_core::{
     source::{ChangeCursor, Sighting, Span, live::LiveSource},
 };
 use netmon_testkit::{
-    Netns, own_number,
+    Netns, kernel_is_since, own_number,
     workload::{self, Event},
 };
 use test_tag::tag;
@@ -154,7 +154,9 @@ fn two_hundred_one_shot_clients_and_their_servers_are_all_known() {
             );
             let process = fact.process.as_ref().unwrap();
             assert_eq!(process.uid, Some(0));
-            assert!(process.cgroup.is_some(), "{process:?}");
+            // Before, who accepted shows when it closes, and one that ends at that is being torn down.
+            let is_described = kernel_is_since(6, 3) || process.exe.is_some();
+            assert_eq!(process.cgroup.is_some(), is_described, "{process:?}");
             assert_eq!(process.comm.as_str(), program.comm());
             named += usize::from(process.exe.as_ref().is_some_and(|exe| *exe == *program.0));
             if fact.direction == ConnectionDirection::Outbound {
@@ -169,7 +171,8 @@ fn two_hundred_one_shot_clients_and_their_servers_are_all_known() {
             }
         }
         assert_eq!((outbound, inbound), (CLIENTS, CLIENTS));
-        assert!(named >= 2 * CLIENTS * 95 / 100, "{named} of {} program files known", 2 * CLIENTS);
+        let expected = if kernel_is_since(6, 3) { 2 * CLIENTS } else { CLIENTS };
+        assert!(named >= expected * 95 / 100, "{named} of {expected} program files known");
     });
 }
 
@@ -660,6 +663,8 @@ fn who_connected_and_who_sent_are_told_apart() {
         return;
     }
     const TEST: &str = "who_connected_and_who_sent";
+    // By the hooks at sending and receiving.
+    let tells_uses = kernel_is_since(6, 3);
     Netns::create().enter(|| {
         // A descriptor that is passed on.
         let (facts, sender, _) = seen(|| {
@@ -671,7 +676,8 @@ fn who_connected_and_who_sent_are_told_apart() {
         });
         let fact = the_one(&facts, ConnectionDirection::Outbound);
         assert_eq!((pid(fact), fact.attribution), (std::process::id(), Attribution::Exact));
-        assert_eq!(fact.last_user.as_ref().unwrap().pid, sender);
+        let last_user = fact.last_user.as_ref().map(|process| process.pid);
+        assert_eq!(last_user, tells_uses.then_some(sender));
 
         // The same process after exec is another program.
         let (facts, connector, _) = seen(|| {
@@ -683,9 +689,12 @@ fn who_connected_and_who_sent_are_told_apart() {
             connector.id()
         });
         let fact = the_one(&facts, ConnectionDirection::Outbound);
-        let (connected, sent) = (fact.process.as_ref().unwrap(), fact.last_user.as_ref().unwrap());
-        assert_eq!((connected.pid, sent.pid), (connector, connector));
+        let connected = fact.process.as_ref().unwrap();
+        assert_eq!(connected.pid, connector);
         assert_eq!(connected.comm.as_str(), CleanPath::own().comm());
+        assert_eq!(fact.last_user.is_some(), tells_uses);
+        let Some(sent) = &fact.last_user else { return };
+        assert_eq!(sent.pid, connector);
         assert!(sent.cmdline.as_ref().unwrap().as_str().contains("printf hello"), "{sent:?}");
     });
 }
@@ -870,6 +879,10 @@ fn what_is_quiet_is_left_out_of_what_is_active_and_nothing_else_is() {
                 .is_none(),
             "no list is so old that it tells what was quiet for so long"
         );
+        if !kernel_is_since(5, 13) {
+            // The iterators are what tells; without them all connections are always asked for.
+            return;
+        }
         // The last acknowledgements are over, and lists a second apart are remembered.
         thread::sleep(Duration::from_secs(1));
         assert_eq!(told(&Span { from: observation.from, to: now() }, false).len(), 12);

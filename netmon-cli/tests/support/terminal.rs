@@ -20,7 +20,7 @@ use rustix::{
     termios::{Termios, tcgetattr},
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = netmon_testkit::PATIENCE;
 
 /// A terminal, the program on it, and a thread that reads what it writes.
 pub(crate) struct Terminal {

@@ -17,8 +17,8 @@ use serde_json::Value;
 
 /// The recording that the library's documentation uses.
 pub(crate) const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../netmon-core/recordings/demo.jsonl");
-/// Longer than anything here takes on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// Longer than anything here takes on a busy machine, or an emulated one.
+pub(crate) const SOON: Duration = netmon_testkit::PATIENCE;
 
 /// A running daemon, killed when dropped.
 pub(crate) struct Daemon {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub const DEMO: &str =
     concat!("replay:", env!("CARGO_MANIFEST_DIR"), "/../netmon-core/recordings/demo.jsonl");
 /// For what takes no time; a loaded machine takes its time.
-pub const SLACK: Duration = Duration::from_secs(20);
+pub const SLACK: Duration = netmon_testkit::PATIENCE;
 /// For what has to end at once. rmcp alone would take 5 s.
 pub const AT_ONCE: Duration = Duration::from_secs(2);
 
