@@ -72,18 +72,19 @@ fn spawn(test: &str, role: &str, stdin: Stdio) -> Child {
 
 /// One process a client, one a connection on the accepting side: a client sends its number, and is sent it back with that
 /// of the process that serves it.
-fn one_shot_clients(test: &str, count: usize) -> HashMap<u16, (u32, u32)> {
+fn one_shot_clients(test: &str, count: usize) -> [Vec<(u16, u32)>; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut owners = HashMap::new();
+    let (mut clients, mut servers) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let mut client = spawn(test, &format!("client {address}"), Stdio::null());
         let (connection, peer) = listener.accept().unwrap();
         let mut server = spawn(test, "serve", Stdio::from(OwnedFd::from(connection)));
-        owners.insert(peer.port(), (client.id(), server.id()));
+        clients.push((peer.port(), client.id()));
+        servers.push((peer.port(), server.id()));
         assert!(client.wait().unwrap().success() && server.wait().unwrap().success());
     }
-    owners
+    [clients, servers]
 }
 
 /// The part of a spawned process; true if this is one.
@@ -135,16 +136,19 @@ fn two_hundred_one_shot_clients_and_their_servers_are_all_known() {
         return;
     }
     Netns::create().enter(|| {
-        let (facts, owners, lost) = seen(|| one_shot_clients("two_hundred_one_shot_clients", CLIENTS));
+        // A port may be given to another client again.
+        let (facts, [mut clients, mut servers], lost) =
+            seen(|| one_shot_clients("two_hundred_one_shot_clients", CLIENTS));
         assert_eq!(lost, 0);
         let program = CleanPath::own();
-        let (mut outbound, mut inbound, mut named) = (0, 0, 0);
+        let mut named = 0;
         for fact in facts.iter().filter(|fact| fact.protocol == Protocol::Tcp) {
-            let (port, expected) = match fact.direction {
-                ConnectionDirection::Outbound => (fact.local.port(), (5, 1000)),
-                _ => (fact.remote.unwrap().port(), (1000, 5)),
+            let (owners, port, expected) = match fact.direction {
+                ConnectionDirection::Outbound => (&mut clients, fact.local.port(), (5, 1000)),
+                _ => (&mut servers, fact.remote.unwrap().port(), (1000, 5)),
             };
-            let (client, server) = owners[&port];
+            let owner = owners.iter().position(|owner| *owner == (port, pid(fact)));
+            owners.swap_remove(owner.unwrap_or_else(|| panic!("{fact:?} is none of {owners:?}")));
             let traffic = fact.traffic.unwrap();
             assert_eq!((traffic.payload_bytes_sent, traffic.payload_bytes_received), expected, "{fact:?}");
             assert_eq!(
@@ -156,21 +160,16 @@ fn two_hundred_one_shot_clients_and_their_servers_are_all_known() {
             assert_eq!(process.uid, Some(0));
             // Before, who accepted shows when it closes, and one that ends at that is being torn down.
             let is_described = kernel_is_since(6, 3) || process.exe.is_some();
-            assert_eq!(process.cgroup.is_some(), is_described, "{process:?}");
+            assert!(process.cgroup.is_some() || !is_described, "{process:?}");
             assert_eq!(process.comm.as_str(), program.comm());
             named += usize::from(process.exe.as_ref().is_some_and(|exe| *exe == *program.0));
             if fact.direction == ConnectionDirection::Outbound {
-                assert_eq!(pid(fact), client, "{fact:?}");
                 assert!(fact.connect_latency().is_some());
                 // libtest runs a test in a thread of its own.
                 assert_eq!(fact.thread.as_ref().unwrap().comm.as_str(), "two_hundred_one");
-                outbound += 1;
-            } else {
-                assert_eq!(pid(fact), server, "{fact:?}");
-                inbound += 1;
             }
         }
-        assert_eq!((outbound, inbound), (CLIENTS, CLIENTS));
+        assert_eq!((clients, servers), (Vec::new(), Vec::new()), "all are told");
         let expected = if kernel_is_since(6, 3) { 2 * CLIENTS } else { CLIENTS };
         assert!(named >= expected * 95 / 100, "{named} of {expected} program files known");
     });

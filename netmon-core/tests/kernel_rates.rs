@@ -552,7 +552,7 @@ fn a_recording_of_real_traffic_replays_to_the_same_numbers() {
     let path = folder.path().join("traffic.jsonl");
     let mut recording = RecordRequest::new(&path);
     recording.rates = request(HookChoice::Auto);
-    recording.duration = Some(Duration::from_millis(1_500));
+    recording.duration = Some(Duration::from_secs(3));
 
     let before = link.near.counters();
     let recorded = thread::scope(|scope| {
@@ -570,7 +570,7 @@ fn a_recording_of_real_traffic_replays_to_the_same_numbers() {
 
     let monitor = Monitor::replay(&path).unwrap();
     let mut whole = request(HookChoice::Auto);
-    whole.window = Duration::from_millis(1_400);
+    whole.window = Duration::from_millis(2_900);
     let replayed = monitor.rates(&whole, &Control::default()).unwrap();
     let incoming = row(&replayed, Incoming);
     assert_eq!((incoming.packets, incoming.interface_bytes), (kernel.rx_packets, kernel.rx_bytes));

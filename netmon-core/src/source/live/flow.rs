@@ -1113,7 +1113,7 @@ fn since(hook: flow::Hook) -> &'static str {
     match hook {
         flow::Hook::SendLength | flow::Hook::ReceiveLength => "6.3",
         flow::Hook::ErrorReport => "5.14",
-        flow::Hook::SocketIterator | flow::Hook::TcpIterator => "5.12",
+        flow::Hook::SocketIterator | flow::Hook::TcpIterator => "5.13",
         _ => "5.10",
     }
 }
