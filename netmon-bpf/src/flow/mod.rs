@@ -389,7 +389,7 @@ impl FlowMonitor {
         {
             return Err(error.again());
         }
-        if loaded.is_err() && choice.leave_out_absent() {
+        if loaded.is_err() && choice.leave_out_absent() && !choice.wanted.is_empty() {
             loaded = load(&mut second, &choice.wanted, options);
         }
         let skeleton = match loaded {
