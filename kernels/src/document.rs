@@ -58,6 +58,9 @@ The machines are emulated, each with one processor, and slow: programs are inter
 Where tracepoints let processes be interrupted (the newest kernel), the kernel then leaves other runs of the same program out;
 it counts them, and answers say so.
 
+`./x kernels aarch64` builds everything for that processor, by Debian's cross compiler, and runs doctor and the kernel tests on
+Debian's kernel for it, in an emulated machine too.
+
 *fallback*: by other means, with less; *missing*: not there, and every answer says so with the reason.
 ";
 
