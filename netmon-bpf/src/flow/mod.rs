@@ -170,11 +170,7 @@ impl Hook {
         let cgroup = cgroup_root();
         let mut choice = Choice::of(&options, &cgroup);
         let mut storages = [MaybeUninit::uninit(), MaybeUninit::uninit()];
-        let [first, second] = &mut storages;
-        let loads = load(first, &choice.wanted, &options).is_ok() || {
-            choice.leave_out_absent() && load(second, &choice.wanted, &options).is_ok()
-        };
-        if !loads {
+        if choice.load(&mut storages, &options).is_err() {
             choice.leave_out(Self::probe);
         }
         choice.into_results()
@@ -250,6 +246,20 @@ impl<'a> Choice<'a> {
             if is_there { Ok(()) } else { Err(hook.absent()) }
         });
         self.failed.len() > before
+    }
+
+    /// Loads what is wanted. One program that cannot be loaded fails its whole object: mostly it is one that the kernel does
+    /// not have, and once more is tried without those.
+    fn load<'object>(
+        &mut self,
+        [first, second]: &'object mut [MaybeUninit<libbpf_rs::OpenObject>; 2],
+        options: &FlowOptions,
+    ) -> Result<Box<dyn Skel<'object> + 'object>> {
+        let loaded = load(first, &self.wanted, options);
+        if loaded.is_ok() || !self.leave_out_absent() || self.wanted.is_empty() {
+            return loaded;
+        }
+        load(second, &self.wanted, options)
     }
 
     /// Why nothing can be used: what is not permitted says more than what an old kernel does not have.
@@ -379,27 +389,18 @@ impl FlowMonitor {
     pub fn attach(options: &FlowOptions) -> Result<Self> {
         let cgroup = cgroup_root();
         let mut choice = Choice::of(options, &cgroup);
-        // One program that cannot be loaded fails its whole object. Mostly it is one that the kernel does not have; only
-        // where it is another, each is tried by itself.
-        let (mut first, mut second, mut third) =
-            (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
-        let mut loaded = load(&mut first, &choice.wanted, options);
-        if let Err(error @ Error::NotPermitted { .. }) = &loaded
-            && Hook::SetState.probe().is_err()
-        {
-            return Err(error.again());
-        }
-        if loaded.is_err() && choice.leave_out_absent() && !choice.wanted.is_empty() {
-            loaded = load(&mut second, &choice.wanted, options);
-        }
-        let skeleton = match loaded {
+        let mut storages = [MaybeUninit::uninit(), MaybeUninit::uninit()];
+        let mut last_storage = MaybeUninit::uninit();
+        let skeleton = match choice.load(&mut storages, options) {
             Ok(skeleton) => skeleton,
+            Err(error @ Error::NotPermitted { .. }) if Hook::SetState.probe().is_err() => return Err(error),
+            // Only now each is tried by itself.
             Err(error) => {
                 choice.leave_out(Hook::probe);
                 if choice.wanted.is_empty() {
                     return Err(choice.why_none(error));
                 }
-                load(&mut third, &choice.wanted, options)?
+                load(&mut last_storage, &choice.wanted, options)?
             }
         };
         let Choice { wanted, failed, .. } = choice;

@@ -164,8 +164,8 @@ pub enum Role {
 }
 
 impl Role {
-    fn from_kernel(role: u8) -> Self {
-        match types::nm_role(role.into()) {
+    fn from_kernel(role: u32) -> Self {
+        match types::nm_role(role) {
             types::nm_role::NM_ROLE_CLIENT => Self::Client,
             types::nm_role::NM_ROLE_SERVER => Self::Server,
             types::nm_role::NM_ROLE_LISTENER => Self::Listener,
@@ -208,7 +208,7 @@ impl OwnerRecord {
 
     /// Who began it.
     pub fn role(&self) -> Role {
-        Role::from_kernel(self.role)
+        Role::from_kernel(self.role.into())
     }
 
     /// The address on this side, once the handshake is done.
@@ -291,7 +291,7 @@ impl ConnectionRecord {
 
     /// Who began it.
     pub fn role(&self) -> Role {
-        Role::from_kernel(self.role)
+        Role::from_kernel(self.role.into())
     }
 
     /// The address on this side; v4-mapped addresses are IPv4.
@@ -472,11 +472,7 @@ impl Flow {
 
     /// Who sent the first datagram.
     pub fn role(&self) -> Role {
-        match types::nm_role(self.role) {
-            types::nm_role::NM_ROLE_CLIENT => Role::Client,
-            types::nm_role::NM_ROLE_SERVER => Role::Server,
-            _ => Role::Unknown,
-        }
+        Role::from_kernel(self.role)
     }
 }
 
