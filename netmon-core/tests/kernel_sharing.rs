@@ -225,7 +225,7 @@ fn where_another_program_has_the_place_of_clsact_it_is_said_and_nothing_is_attac
         assert!(error.to_string().contains("another program has the place"), "{error}");
         assert_eq!(attached(&link), before);
 
-        let other = if preferred() == HookChoice::Tcx { HookChoice::Tcx } else { HookChoice::Xdp };
+        let other = here([HookChoice::Tcx, HookChoice::Xdp])[0];
         let answer = measure(&link, &request(other), || send(&link));
         assert_eq!(classes(&answer, Incoming), [("ipv4_udp", 200)]);
         assert_eq!(attached(&link), before);

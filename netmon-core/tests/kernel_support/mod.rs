@@ -8,7 +8,7 @@ use netmon_testkit::{Side, VethPair, kernel_is_since};
 /// What counts packets unless another hook is asked for: tcx, or clsact before Linux 6.6.
 #[allow(dead_code, reason = "not in every program of tests")]
 pub(crate) fn preferred() -> HookChoice {
-    if kernel_is_since(6, 6) { HookChoice::Tcx } else { HookChoice::Clsact }
+    here([HookChoice::Tcx, HookChoice::Clsact])[0]
 }
 
 /// Those of these hooks that the kernel has.

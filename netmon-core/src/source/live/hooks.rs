@@ -95,12 +95,11 @@ impl Hooks {
         let attached: Vec<_> = {
             let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
             attached.retain(|_, counter| counter.strong_count() > 0);
-            // What counted an interface that was removed tells nothing of one that has its number now.
-            let living = attached.iter().filter_map(|(key, counter)| Some((*key, counter.upgrade()?)));
-            living.filter(|(_, counter)| counter.is_attached()).collect()
+            attached.iter().filter_map(|(key, counter)| Some((*key, counter.upgrade()?))).collect()
         };
         let mut counters: HashMap<u32, Vec<HookCounters>> = HashMap::new();
-        for ((index, hook), counter) in attached {
+        // What counted an interface that was removed tells nothing of one that has its number now.
+        for ((index, hook), counter) in attached.into_iter().filter(|(_, counter)| counter.is_attached()) {
             match counter.read() {
                 Ok(read) => counters.entry(index).or_default().push(HookCounters {
                     hook,
