@@ -52,7 +52,7 @@ pub fn boot(
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(files)
-        .args(["-append", &format!("console=ttyS0 panic=-1 quiet netmon.job={job}")])
+        .args(["-append", &format!("console=ttyS0 panic=-1 quiet netmon.told=ttyS1 netmon.job={job}")])
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
         .arg("-serial")
